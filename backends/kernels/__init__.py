@@ -1,0 +1,1 @@
+"""Kernels in TensorIR, and the only imports of tvm."""

@@ -1,0 +1,1 @@
+"""The HBM-PIM memory stack, hosted on the CPU."""

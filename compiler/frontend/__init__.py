@@ -1,0 +1,1 @@
+"""From `.loom` text to flow IR."""

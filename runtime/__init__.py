@@ -1,0 +1,1 @@
+"""What executes a bundle: engine, pages, tools, trace. It never needs the compiler."""
