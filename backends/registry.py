@@ -18,7 +18,7 @@ DEVICES: dict[str, tuple[str, str]] = {
 
 
 def open_device(name: str, mode: Mode = "exact") -> Device:
-    """Return a new device. DeviceError for an unknown name or mode, or hardware that is not here."""
+    """Return a new device. DeviceError: unknown name or mode, or hardware that is not here."""
     if name not in DEVICES:
         raise DeviceError(f"no device {name!r}; there are {', '.join(DEVICES)}")
     if mode not in MODES:
