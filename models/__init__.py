@@ -1,1 +1,1 @@
-"""Model files, tokenizers, chat templates and the numpy reference. They know nothing of the rest."""
+"""Model files, tokenizers, chat templates, the numpy reference. They know nothing of the rest."""
