@@ -1,0 +1,240 @@
+"""The cost model: how long a layer, an attention or a copy takes on a described machine.
+
+Processors follow a roofline, compute memory a closed form in cycles. It takes plain numbers and
+knows nothing of models, schedules or what is running beside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from heapq import heappop, heappush
+from math import ceil
+from typing import Literal
+
+from tokenloom.backends.machine import Machine, PimStack, Processor
+
+Phase = Literal["prefill", "decode"]
+
+DTYPE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """The sizes of a decoder-only model that its cost depends on."""
+
+    hidden: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    ffn: int
+    vocab: int
+
+    def kv_bytes_per_token(self, dtype: str) -> int:
+        """Return the bytes that one token's keys and values take in all layers."""
+        return 2 * self.layers * self.kv_heads * self.head_dim * DTYPE_BYTES[dtype]
+
+
+@dataclass(frozen=True)
+class AttentionCost:
+    """Predicted time of one layer's attention by device, for one batch size and context length."""
+
+    phase: Phase
+    batch: int
+    context: int
+    time_ns: dict[str, float]
+
+    @property
+    def best(self) -> str:
+        """The device with the least time; the first in the machine's order if equal."""
+        return min(self.time_ns, key=self.time_ns.__getitem__)
+
+
+class CostModel:
+    """Times on one machine, in nanoseconds.
+
+    `dtype` is that of weights, activations and KV on processors, by default each processor's own;
+    compute memory always holds float16. A device or tier that the machine lacks is a KeyError.
+    """
+
+    def __init__(self, machine: Machine, dtype: str | None = None):
+        self.machine = machine
+        self.dtype = dtype
+
+    def linear_ns(
+        self, device: str, rows: int, inputs: int, outputs: int, dtype: str | None = None
+    ) -> float:
+        """Return the time of `[rows, inputs] x [inputs, outputs]`: roofline plus one launch."""
+        processor, dtype = self._processor(device, dtype)
+        elements = rows * inputs + inputs * outputs + rows * outputs
+        return _roofline_ns(
+            processor, 2.0 * rows * inputs * outputs, elements * DTYPE_BYTES[dtype], dtype
+        )
+
+    def attention_ns(
+        self,
+        device: str,
+        phase: Phase,
+        batch: int,
+        context: int,
+        heads: int,
+        kv_heads: int,
+        head_dim: int,
+        dtype: str | None = None,
+    ) -> float:
+        """Return the time of one layer's attention.
+
+        `decode`: `batch` rows of as many requests, each over `context` tokens of its own.
+        `prefill`: `batch` rows of one request, the last of which attends to `context` tokens.
+        """
+        if phase == "prefill":
+            keys, kv_tokens = batch * (context - (batch - 1) / 2), context
+        else:
+            keys, kv_tokens = float(batch * context), batch * context
+        if device == "pim":
+            mean = max(1, round(keys / batch)) if batch else 0
+            return self._pim_attention_ns(batch, mean, heads, kv_heads, head_dim)
+        processor, dtype = self._processor(device, dtype)
+        flops = 4.0 * heads * head_dim * keys
+        elements = 2 * kv_tokens * kv_heads * head_dim + 2 * batch * heads * head_dim
+        return _roofline_ns(processor, flops, elements * DTYPE_BYTES[dtype], dtype)
+
+    def prefill_ns(
+        self, shape: ModelShape, tokens: int, context: int = 0, attention_device: str | None = None
+    ) -> float:
+        """Return the time to prefill `tokens` of one request behind `context` cached ones."""
+        attention = self._attention(shape, "prefill", tokens, context + tokens, attention_device)
+        return self._model_ns(shape, tokens, attention, logits=1)
+
+    def decode_ns(
+        self, shape: ModelShape, batch: int, context: int, attention_device: str | None = None
+    ) -> float:
+        """Return the time of one step: a token for each of `batch` requests at `context` tokens."""
+        attention = self._attention(shape, "decode", batch, context, attention_device)
+        return self._model_ns(shape, batch, attention, logits=batch)
+
+    def copy_ns(self, from_tier: str, to_tier: str, size_bytes: float) -> float:
+        """Return the time to copy between two tiers on the quickest way over the machine's links.
+
+        Within a tier the bytes are read and written. KeyError: there is no way.
+        """
+        if from_tier == to_tier:
+            return 2 * size_bytes / self.machine.tiers[from_tier].bandwidth_bytes_per_s * 1e9
+        queue, done = [(0.0, from_tier)], set[str]()
+        while queue:
+            time_ns, tier = heappop(queue)
+            if tier == to_tier:
+                return time_ns
+            done.add(tier)
+            for link in self.machine.links:
+                other = link.tiers[link.tiers[0] == tier]
+                if tier in link.tiers and other not in done:
+                    hop_ns = link.latency_ns + size_bytes / link.bandwidth_bytes_per_s * 1e9
+                    heappush(queue, (time_ns + hop_ns, other))
+        raise KeyError(f"machine {self.machine.name} has no way from {from_tier} to {to_tier}")
+
+    def attention_table(
+        self, shape: ModelShape, phase: Phase, batches: Sequence[int], contexts: Sequence[int]
+    ) -> list[AttentionCost]:
+        """Return the cost of one layer's attention on every device that can run it."""
+        return [
+            AttentionCost(
+                phase,
+                batch,
+                context,
+                {
+                    device: self._attention(shape, phase, batch, context, device)
+                    for device in self.machine.attention_devices
+                },
+            )
+            for batch in batches
+            for context in contexts
+        ]
+
+    def _attention(
+        self, shape: ModelShape, phase: Phase, batch: int, context: int, device: str | None
+    ) -> float:
+        device = device or self.machine.compute_device
+        heads = (shape.heads, shape.kv_heads, shape.head_dim)
+        return self.attention_ns(device, phase, batch, context, *heads)
+
+    def _model_ns(self, shape: ModelShape, rows: int, attention_ns: float, logits: int) -> float:
+        """Return the time of all layers and of the output projection of `logits` rows."""
+        device, width = self.machine.compute_device, shape.heads * shape.head_dim
+        qkv = width + 2 * shape.kv_heads * shape.head_dim
+        layer_ns = (
+            self.linear_ns(device, rows, shape.hidden, qkv)
+            + self.linear_ns(device, rows, width, shape.hidden)
+            + self.linear_ns(device, rows, shape.hidden, 2 * shape.ffn)
+            + self.linear_ns(device, rows, shape.ffn, shape.hidden)
+            + 4 * self._elementwise_ns(device, 2 * rows * shape.hidden)
+            + self._elementwise_ns(device, 3 * rows * shape.ffn)
+            + self._elementwise_ns(device, 2 * rows * qkv)
+            + attention_ns
+        )
+        ends_ns = 2 * self._elementwise_ns(device, 2 * rows * shape.hidden)
+        head_ns = self.linear_ns(device, logits, shape.hidden, shape.vocab)
+        return shape.layers * layer_ns + ends_ns + head_ns
+
+    def _elementwise_ns(self, device: str, elements: int) -> float:
+        processor, dtype = self._processor(device, None)
+        return _roofline_ns(processor, 0.0, elements * DTYPE_BYTES[dtype], dtype)
+
+    def _processor(self, device: str, dtype: str | None) -> tuple[Processor, str]:
+        processor = self.machine.processors[device]
+        return processor, dtype or self.dtype or processor.default_dtype
+
+    def _pim_attention_ns(
+        self, rows: int, context: int, heads: int, kv_heads: int, head_dim: int
+    ) -> float:
+        """Return cycles in the banks, a launch, and the queries' way in and the results' way out.
+
+        A KV head occupies one channel, or `stripe_tokens` of it do; the heads that share its KV
+        follow each other there. Overlap of one head's score with another's context is not counted.
+        """
+        stack = self.machine.pim
+        if stack is None:
+            raise KeyError(f"machine {self.machine.name} has no pim")
+        channels = stack.stacks * stack.channels
+        stripe = stack.stripe_tokens or max(context, 1)
+        shares = max(1, min(channels, ceil(context / stripe)))
+        rounds = ceil(rows * kv_heads * shares / channels) * (heads // kv_heads)
+        cycles = rounds * pim_head_cycles(stack, ceil(context / shares), head_dim)
+        tier = self.machine.processors[self.machine.compute_device].memory_tier
+        row_bytes = rows * head_dim * DTYPE_BYTES["float16"]
+        moved_ns = self.copy_ns(tier, "pim", row_bytes * (heads + 2 * kv_heads))
+        moved_ns += self.copy_ns("pim", tier, row_bytes * heads)
+        return stack.launch_ns + cycles * stack.cycle_ns + moved_ns
+
+
+def pim_head_cycles(stack: PimStack, context: int, head_dim: int) -> int:
+    """Return the cycles of one head's attention in one channel, with all its banks in lock step.
+
+    Score and context phases of all-bank MACs, row switches between them, softmax in the base die,
+    refresh. A closed form that equals the cycles of the AttAcc simulator for one head a channel.
+    """
+    slots = stack.pseudo_channels * stack.pim_sids * stack.bank_groups
+    columns = ceil(head_dim / (stack.banks * stack.lanes))
+    macs = ceil(context / slots) * columns
+    if macs == 0:
+        return 0
+    writes = stack.banks * columns
+    moves = stack.pim_sids * stack.bank_groups * ceil(context / (slots * stack.lanes))
+    switches = ceil(macs / stack.columns) - 1
+    interval, switch = stack.mac_interval_cycles, stack.row_switch_cycles
+    phase = (macs - 1) * interval + switches * (switch - interval)
+    write = stack.write_interval_cycles * (writes - 1) + stack.move_interval_cycles
+    score_end = max(write, stack.first_mac_cycles) + phase
+    softmax = ceil(context * stack.softmax_cycles_per_token)
+    moved = stack.move_latency_cycles + stack.move_interval_cycles * moves + softmax
+    end = score_end + max(switch, moved) + phase
+    end += stack.drain_after_switch_cycles if switches else stack.drain_cycles
+    return end + stack.refresh_cycles * (end // stack.refresh_interval_cycles)
+
+
+def _roofline_ns(processor: Processor, flops: float, size_bytes: float, dtype: str) -> float:
+    """Return the longer of computing and moving, at the efficiencies stated, plus one launch."""
+    compute = flops / (processor.peak_flop_per_s[dtype] * processor.compute_efficiency)
+    bandwidth = processor.memory_bandwidth_bytes_per_s * processor.memory_efficiency
+    return max(compute, size_bytes / bandwidth) * 1e9 + processor.launch_ns

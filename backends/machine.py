@@ -1,0 +1,306 @@
+"""Machine descriptions: what the hardware is, as data read from `machines/*.toml`.
+
+A description holds processors, memory tiers, links and, where there is one, the geometry and timing
+of a memory stack that computes. It knows nothing of models, and computes no times (that is `cost`).
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import cast
+
+from tokenloom.backends.machine_reader import MachineError, TableReader
+
+__all__ = [
+    "Link",
+    "Machine",
+    "MachineError",
+    "PimStack",
+    "Processor",
+    "Tier",
+    "list_machines",
+    "load_machine",
+]
+
+FOLDER = Path(__file__).parent / "machines"
+COMPUTE_DEVICES = ("cuda", "host")
+"""Devices that run whole layers, the preferred one first."""
+
+
+@dataclass(frozen=True)
+class Processor:
+    """A device that runs kernels: peaks, the shares of them that are reached, and launch time.
+
+    `memory_tier` is the tier whose bandwidth its kernels read weights and KV with.
+    """
+
+    device: str
+    memory_tier: str
+    default_dtype: str
+    peak_flop_per_s: Mapping[str, float]
+    memory_bandwidth_bytes_per_s: float
+    compute_efficiency: float
+    memory_efficiency: float
+    launch_ns: float
+
+    @classmethod
+    def read(cls, device: str, table: TableReader) -> Processor:
+        """Read `[processors.<device>]`."""
+        peaks = table.table("peak_flop_per_s")
+        processor = cls(
+            device,
+            table.text("memory_tier"),
+            table.text("default_dtype"),
+            {dtype: peaks.number(dtype) for dtype in peaks},
+            table.number("memory_bandwidth_bytes_per_s"),
+            table.share("compute_efficiency"),
+            table.share("memory_efficiency"),
+            table.number("launch_ns", zero=True),
+        )
+        if processor.default_dtype not in processor.peak_flop_per_s:
+            raise table.error("default_dtype", f"no peak_flop_per_s.{processor.default_dtype}")
+        table.finish()
+        return processor
+
+
+@dataclass(frozen=True)
+class Tier:
+    """A level of memory that can hold KV pages."""
+
+    name: str
+    capacity_bytes: int
+    bandwidth_bytes_per_s: float
+
+    @classmethod
+    def read(cls, name: str, table: TableReader) -> Tier:
+        """Read `[tiers.<name>]`."""
+        tier = cls(name, table.count("capacity_bytes"), table.number("bandwidth_bytes_per_s"))
+        table.finish()
+        return tier
+
+
+@dataclass(frozen=True)
+class Link:
+    """A connection between two tiers, usable both ways; the bandwidth is that of one direction."""
+
+    tiers: tuple[str, str]
+    bandwidth_bytes_per_s: float
+    latency_ns: float
+
+    @classmethod
+    def read(cls, table: TableReader) -> Link:
+        """Read one `[[links]]`."""
+        link = cls(
+            (table.text("from"), table.text("to")),
+            table.number("bandwidth_bytes_per_s"),
+            table.number("latency_ns", zero=True),
+        )
+        table.finish()
+        return link
+
+
+@dataclass(frozen=True)
+class PimStack:
+    """Memory stacks whose banks compute: geometry, and the timing that the closed form needs.
+
+    Each of `stacks` has `channels` x `pseudo_channels` x `sids` x `bank_groups` x `banks` banks of
+    `rows` x `columns` x `column_bytes`. `pim_sids` of the SIDs compute; a bank there has a unit
+    that takes one column, `lanes` FP16 numbers, in `mac_interval_cycles`. A KV head stays in one
+    channel for `stripe_tokens` tokens and goes on in the next; 0 keeps it in one channel whole.
+    Times are in cycles of `cycle_ns`.
+    """
+
+    stacks: int
+    channels: int
+    pseudo_channels: int
+    sids: int
+    pim_sids: int
+    bank_groups: int
+    banks: int
+    rows: int
+    columns: int
+    column_bytes: int
+    lanes: int
+    stripe_tokens: int
+    base_die_bytes: int
+    cycle_ns: float
+    mac_interval_cycles: int
+    row_switch_cycles: int
+    first_mac_cycles: int
+    write_interval_cycles: int
+    move_interval_cycles: int
+    move_latency_cycles: int
+    drain_cycles: int
+    drain_after_switch_cycles: int
+    refresh_cycles: int
+    refresh_interval_cycles: int
+    softmax_cycles_per_token: float
+    bandwidth_bytes_per_s: float
+    launch_ns: float
+
+    @classmethod
+    def read(cls, table: TableReader) -> PimStack:
+        """Read `[pim]`."""
+        zero = {"stripe_tokens", "refresh_cycles"}
+        counts = {key: table.count(key, zero=key in zero) for key in _PIM_COUNTS}
+        stack = cls(
+            **counts,
+            cycle_ns=table.number("cycle_ns"),
+            softmax_cycles_per_token=table.number("softmax_cycles_per_token", zero=True),
+            bandwidth_bytes_per_s=table.number("bandwidth_bytes_per_s"),
+            launch_ns=table.number("launch_ns", zero=True),
+        )
+        if stack.pim_sids > stack.sids:
+            raise table.error("pim_sids", f"{stack.pim_sids} of {stack.sids} sids cannot compute")
+        if stack.lanes * 2 != stack.column_bytes:
+            raise table.error(
+                "lanes", f"{stack.lanes} FP16 lanes do not take {stack.column_bytes} bytes a column"
+            )
+        table.finish()
+        return stack
+
+    @property
+    def capacity_bytes(self) -> int:
+        """What all stacks hold."""
+        return self.num_banks * self.rows * self.columns * self.column_bytes
+
+    @property
+    def num_banks(self) -> int:
+        """Banks of all stacks."""
+        units = self.pseudo_channels * self.sids * self.bank_groups * self.banks
+        return self.stacks * self.channels * units
+
+    @property
+    def internal_bandwidth_bytes_per_s(self) -> float:
+        """Peak bytes per second that the computing banks read, all at once."""
+        banks = self.num_banks * self.pim_sids // self.sids
+        return banks * self.column_bytes / (self.mac_interval_cycles * self.cycle_ns * 1e-9)
+
+
+_PIM_COUNTS = tuple(
+    name for name, kind in PimStack.__annotations__.items() if cast("str", kind) == "int"
+)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """One described machine. `sources` says of each number where it comes from, by dotted key."""
+
+    name: str
+    description: str
+    processors: Mapping[str, Processor]
+    tiers: Mapping[str, Tier]
+    links: tuple[Link, ...]
+    pim: PimStack | None
+    sources: Mapping[str, str]
+
+    @property
+    def compute_device(self) -> str:
+        """The device that runs whole layers: `cuda` where there is one, else `host`."""
+        return next(device for device in COMPUTE_DEVICES if device in self.processors)
+
+    @property
+    def attention_devices(self) -> tuple[str, ...]:
+        """The devices that can run attention, the compute device first."""
+        return (self.compute_device, "pim") if self.pim else (self.compute_device,)
+
+    def has_device(self, device: str) -> bool:
+        """Return whether the machine has `device`."""
+        return device in self.processors or (device == "pim" and self.pim is not None)
+
+
+def list_machines() -> tuple[str, ...]:
+    """Return the names of the machines that come with the package."""
+    return tuple(sorted(path.stem for path in FOLDER.glob("*.toml")))
+
+
+def load_machine(name_or_path: str | Path) -> Machine:
+    """Return a machine of `list_machines()`, or the one described by a `.toml` file.
+
+    MachineError: no such machine, unreadable TOML, a key that is missing, unknown or wrong.
+    """
+    path = _find(name_or_path)
+    return _read_machine(TableReader(str(path), _tables(path, ())))
+
+
+def _find(name_or_path: str | Path) -> Path:
+    text = str(name_or_path)
+    if not text.endswith(".toml"):
+        if text in list_machines():
+            return FOLDER / f"{text}.toml"
+        near = get_close_matches(text, list_machines(), n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]}?" if near else "a file must end in .toml;"
+        raise MachineError(text, "", f"no such machine; {hint} known: {', '.join(list_machines())}")
+    return Path(text)
+
+
+def _tables(path: Path, above: tuple[Path, ...]) -> dict[str, object]:
+    """Return the file's tables, merged over those of the files that it extends, in order."""
+    if path in above:
+        raise MachineError(str(path), "extends", "a machine cannot extend itself")
+    try:
+        tables = cast("dict[str, object]", tomllib.loads(path.read_text("utf-8")))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise MachineError(str(path), "", f"cannot be read: {reason}") from None
+    extends = tables.pop("extends", [])
+    names = cast("list[object]", extends) if isinstance(extends, list) else [extends]
+    merged: dict[str, object] = {}
+    for name in names:
+        if not isinstance(name, str):
+            raise MachineError(str(path), "extends", f"must name machines, got {name!r}")
+        below = path.parent / name if name.endswith(".toml") else _find(name)
+        merged = _merged(merged, _tables(below, (*above, path)))
+    return _merged(merged, tables)
+
+
+def _merged(below: dict[str, object], above: dict[str, object]) -> dict[str, object]:
+    """Return `below` with what `above` says in its place; only tables are merged into tables."""
+    result = dict(below)
+    for key, value in above.items():
+        old = result.get(key)
+        if isinstance(old, dict) and isinstance(value, dict) and "value" not in value:
+            value = _merged(cast("dict[str, object]", old), cast("dict[str, object]", value))
+        result[key] = value
+    return result
+
+
+def _read_machine(root: TableReader) -> Machine:
+    pim = PimStack.read(root.table("pim")) if "pim" in root else None
+    processors, tiers = root.table("processors"), root.table("tiers")
+    machine = Machine(
+        root.text("name"),
+        root.text("description"),
+        {name: Processor.read(name, processors.table(name)) for name in processors},
+        {name: Tier.read(name, tiers.table(name)) for name in tiers},
+        tuple(Link.read(link) for link in root.tables("links")),
+        pim,
+        root.sources,
+    )
+    root.finish()
+    _check(machine, root)
+    if pim is None:
+        return machine
+    tier = Tier("pim", pim.capacity_bytes, pim.bandwidth_bytes_per_s)
+    return replace(machine, tiers={"pim": tier, **machine.tiers})
+
+
+def _check(machine: Machine, root: TableReader) -> None:
+    """Raise where one part of the description names another that is not there."""
+    if not any(device in machine.processors for device in COMPUTE_DEVICES):
+        raise root.error("processors", f"needs one of {', '.join(COMPUTE_DEVICES)}")
+    if "pim" in machine.tiers:
+        raise root.error("tiers.pim", "follows from [pim]; leave it out")
+    known = {*machine.tiers, *(["pim"] if machine.pim else [])}
+    for name, processor in machine.processors.items():
+        if processor.memory_tier not in known:
+            reason = f"no tier {processor.memory_tier!r}; there are {', '.join(sorted(known))}"
+            raise root.error(f"processors.{name}.memory_tier", reason)
+    for index, link in enumerate(machine.links):
+        for tier in link.tiers:
+            if tier not in known:
+                raise root.error(f"links[{index}]", f"no tier {tier!r}")
