@@ -131,8 +131,10 @@ def _find_markers(renderer: _Renderer, bos_token: str) -> _Markers:
     if last != answer_next:
         renderer.refuse("is not prefix-stable: a turn is wrapped differently when others follow")
     closed = renderer.split(turns[:2], answer_next=False)[-1]
-    start = bos_token if bos_token and first.startswith(bos_token) else ""
-    user_open = _common_suffix(first[len(start) :], _without_prefix(between, closed))
+    user_open = _common_suffix(first, _without_prefix(between, closed))
+    # A token that also opens every turn (SmolLM2 calls <|im_start|> its bos) starts nothing else.
+    starts = first.startswith(bos_token) and not user_open.startswith(bos_token)
+    start = bos_token if starts else ""
     assistant_close = between[: len(between) - len(user_open)]
     user_close = renderer.split(turns[:1], answer_next=False)[-1]
     if not answer_next.startswith(user_close):
