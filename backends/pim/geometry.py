@@ -1,0 +1,152 @@
+"""Where bytes lie in a memory stack: the hierarchy, and address maps over it.
+
+Stack, channel, pseudo channel, SID, bank group, bank, row, column. An address map is a bijection
+between byte addresses and places. It holds no data and knows nothing of what is stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import gcd, prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tokenloom.backends.machine import PimStack
+
+Index = NDArray[np.int64]
+
+INTERLEAVE_COLUMNS = 4
+"""Neighbouring columns that stay in one bank when addresses are interleaved (128 bytes)."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Columns in the hierarchy: one index array a level, all of one shape."""
+
+    stack: Index
+    channel: Index
+    pseudo_channel: Index
+    sid: Index
+    bank_group: Index
+    bank: Index
+    row: Index
+    column: Index
+
+    def __iter__(self) -> Iterator[Index]:
+        return (getattr(self, name) for name in LEVELS)
+
+
+LEVELS: tuple[str, ...] = tuple(Place.__annotations__)
+
+
+@dataclass(frozen=True)
+class StackGeometry:
+    """Sizes of the levels, by name as in LEVELS; of `sid`, the first `pim_sids` compute."""
+
+    sizes: tuple[int, ...]
+    pim_sids: int
+    column_bytes: int
+    lanes: int
+
+    @classmethod
+    def of(cls, stack: PimStack) -> StackGeometry:
+        """Take the geometry out of a machine description."""
+        sizes = (
+            stack.stacks,
+            stack.channels,
+            stack.pseudo_channels,
+            stack.sids,
+            stack.bank_groups,
+            stack.banks,
+            stack.rows,
+            stack.columns,
+        )
+        return cls(sizes, stack.pim_sids, stack.column_bytes, stack.lanes)
+
+    def size(self, level: str) -> int:
+        """Return how many there are of `level` in the level above it."""
+        return self.sizes[LEVELS.index(level)]
+
+    @property
+    def channels(self) -> int:
+        """Channels of all stacks."""
+        return self.size("stack") * self.size("channel")
+
+    @property
+    def slots(self) -> int:
+        """Bank groups of a channel that compute: each works on a token of its own."""
+        return self.size("pseudo_channel") * self.pim_sids * self.size("bank_group")
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row index in all banks: what row-wise allocation hands out."""
+        return self.capacity_bytes // self.size("row")
+
+    @property
+    def capacity_bytes(self) -> int:
+        """Bytes of all banks."""
+        return prod(self.sizes) * self.column_bytes
+
+
+@dataclass(frozen=True)
+class _Digit:
+    """A part of an address: `size` values of a level, whose step in that level is `weight`."""
+
+    level: str
+    size: int
+    weight: int = 1
+
+
+class AddressMap:
+    """A bijection between `range(capacity_bytes)` and the bytes of all places.
+
+    `digits` are the parts of an address above the byte in a column, the most significant first.
+    """
+
+    def __init__(self, geometry: StackGeometry, digits: Sequence[_Digit]):
+        self.geometry = geometry
+        self._digits = tuple(digits)
+
+    def encode(self, place: Place) -> Index:
+        """Return the address of each column's first byte."""
+        address = np.zeros_like(place.column)
+        for digit in self._digits:
+            value = getattr(place, digit.level) // digit.weight % digit.size
+            address = address * digit.size + value
+        return address * self.geometry.column_bytes
+
+    def decode(self, address: Index) -> tuple[Place, Index]:
+        """Return the columns that hold the addressed bytes, and the bytes' index in them."""
+        rest, byte = np.divmod(address, self.geometry.column_bytes)
+        levels = {name: np.zeros_like(rest) for name in LEVELS}
+        for digit in reversed(self._digits):
+            rest, value = np.divmod(rest, digit.size)
+            levels[digit.level] += value * digit.weight
+        return Place(**levels), byte
+
+
+def interleaved_map(geometry: StackGeometry) -> AddressMap:
+    """Return the map of dense data: neighbouring addresses spread over channels and bank groups.
+
+    From the most significant: row, bank, SID, column (high), bank group, pseudo channel, stack,
+    channel, column (low). A row index is a contiguous range of `row_bytes`.
+    """
+    columns = geometry.size("column")
+    low = gcd(columns, INTERLEAVE_COLUMNS)
+    order = ("row", "bank", "sid", "column", "bank_group", "pseudo_channel", "stack", "channel")
+    digits = [
+        _Digit("column", columns // low, low) if name == "column" else _whole(geometry, name)
+        for name in order
+    ]
+    return AddressMap(geometry, [*digits, _Digit("column", low)])
+
+
+def tile_local_map(geometry: StackGeometry) -> AddressMap:
+    """Return the map of PIM tiles, levels in the order of LEVELS: neighbours share a bank's row."""
+    return AddressMap(geometry, [_whole(geometry, name) for name in LEVELS])
+
+
+def _whole(geometry: StackGeometry, level: str) -> _Digit:
+    return _Digit(level, geometry.size(level))

@@ -1,0 +1,15 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from tokenloom.backends.machine import PimStack, load_machine
+
+
+@pytest.fixture
+def stack() -> PimStack:
+    """A stack small enough to hold in memory many times: 16 rows, 4 channels."""
+    pim = load_machine("this-host-pim").pim
+    assert pim is not None
+    return replace(pim, channels=4, rows=16)
