@@ -117,10 +117,14 @@ class KernelAttr(ParametrizedAttribute):
 
 @irdl_op_definition
 class ModelOp(IRDLOperation):
-    """A model ready to run: buffers and weights, then the program of one engine step."""
+    """A model ready to run: buffers and weights, then the program of one engine step.
+
+    It takes the symbol of its `flow.model`; `source` is that model's registry name or path.
+    """
 
     name = "exec.model"
     sym_name = prop_def(SymbolNameConstraint())
+    source = opt_prop_def(TextAttr)
     config = prop_def(TextAttr)
     digest = prop_def(StringAttr)
     page_tokens = prop_def(IntegerAttr[I64])

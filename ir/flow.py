@@ -116,13 +116,13 @@ class SegmentOp(IRDLOperation):
     """A fixed piece of a prompt with its token ids; `marker` if the chat template wrote it.
 
     ```mlir
-    %0 = flow.segment <"Who won?"> array<i32: 9342, 1604, 47>
+    %0 = flow.segment <"Who won?"> [9342, 1604, 47]
     ```
     """
 
     name = "flow.segment"
     text = prop_def(TextAttr)
-    tokens = prop_def(DenseArrayBase)
+    tokens = prop_def(DenseArrayBase.constr(i32))
     marker = opt_prop_def(IntegerAttr[I1])
     segment = result_def(SegmentType())
     traits = traits_def(Pure())
