@@ -1,0 +1,170 @@
+"""A plan as tables for the terminal, and the same tables as one HTML page."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from tokenloom.compiler.plan import Plan
+
+CSS = """body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 76rem; }
+table { border-collapse: collapse; margin: 0 0 2rem; } caption { text-align: left;
+font-weight: 600; padding: .4rem 0; } th, td { border-bottom: 1px solid #ccc; padding: .25rem .7rem;
+text-align: left; vertical-align: top; } td.number { text-align: right; }"""
+
+
+@dataclass(frozen=True)
+class View:
+    """A table before it is drawn."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+
+
+def milliseconds(time_ns: float | None) -> str:
+    """Return a time for people, empty where there is none."""
+    return "" if time_ns is None else f"{time_ns / 1e6:,.2f} ms"
+
+
+def views(plan: Plan) -> list[View]:
+    """Return the plan's tables, the most asked for first."""
+    return [
+        view
+        for view in (_workflows(plan), _asks(plan), _decisions(plan), _placements(plan))
+        if view.rows
+    ]
+
+
+def _workflows(plan: Plan) -> View:
+    columns = (
+        "workflow",
+        "asks",
+        "prefill",
+        "reused",
+        "linkable",
+        "decode",
+        "critical path",
+        "total",
+    )
+    rows = [
+        (
+            w.workflow,
+            str(w.asks),
+            str(w.prefill_tokens),
+            str(w.reused_tokens),
+            str(w.linkable_tokens),
+            str(w.decode_tokens),
+            milliseconds(w.critical_path_ns),
+            milliseconds(w.total_ns),
+        )
+        for w in plan.workflows
+    ]
+    return View(
+        f"Forecast on {plan.machine} (device {plan.device}, mode {plan.mode})", columns, rows
+    )
+
+
+def _asks(plan: Plan) -> View:
+    columns = ("ask", "agent", "times", "prefill", "reused", "decode", "priority", "slack")
+    rows = [
+        (
+            a.place,
+            ", ".join(a.agents),
+            str(a.count),
+            str(a.prefill_tokens),
+            str(a.reused_tokens),
+            str(a.decode_tokens),
+            str(a.priority),
+            "critical" if a.critical else milliseconds(a.slack_ns),
+        )
+        for a in plan.asks
+    ]
+    return View("Asks (tokens over all times)", columns, rows)
+
+
+def _decisions(plan: Plan) -> View:
+    rows = [
+        (
+            d.id,
+            d.kind,
+            d.subject,
+            d.place,
+            d.chosen,
+            "; ".join(
+                " ".join(
+                    part
+                    for part in (
+                        a.name,
+                        milliseconds(a.time_ns),
+                        "" if a.tokens is None else f"{a.tokens} tokens",
+                        "" if a.size_bytes is None else f"{a.size_bytes:,} bytes",
+                    )
+                    if part
+                )
+                for a in d.alternatives
+            ),
+            d.reason,
+        )
+        for d in plan.decisions.values()
+    ]
+    columns = ("id", "kind", "subject", "place", "chosen", "alternatives", "reason")
+    return View("Decisions", columns, rows)
+
+
+def _placements(plan: Plan) -> View:
+    devices = sorted({device for row in plan.placements for device in row.time_ns})
+    rows = [
+        (
+            row.model,
+            row.phase,
+            str(row.batch),
+            str(row.context),
+            *(_microseconds(row.time_ns.get(device)) for device in devices),
+            row.best,
+        )
+        for row in plan.placements
+    ]
+    columns = ("model", "phase", "batch", "context", *devices, "best")
+    return View("Attention of one layer by device (predicted)", columns, rows)
+
+
+def _microseconds(time_ns: float | None) -> str:
+    return "" if time_ns is None else f"{time_ns / 1e3:,.1f} us"
+
+
+def tables(plan: Plan) -> Iterable[Table]:
+    """Yield the plan's tables for a terminal."""
+    for view in views(plan):
+        table = Table(title=view.title, title_justify="left")
+        for column in view.columns:
+            table.add_column(column, overflow="fold")
+        for row in view.rows:
+            table.add_row(*row)
+        yield table
+
+
+def page(plan: Plan, title: str) -> str:
+    """Return one HTML page that needs nothing else."""
+    parts = [
+        "<!doctype html>",
+        f'<html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>',
+        f"<style>{CSS}</style><h1>{html.escape(title)}</h1>",
+    ]
+    for view in views(plan):
+        head = "".join(f"<th>{html.escape(column)}</th>" for column in view.columns)
+        parts.append(f"<table><caption>{html.escape(view.title)}</caption><tr>{head}</tr>")
+        parts += [f"<tr>{''.join(map(_cell, row))}</tr>" for row in view.rows]
+        parts.append("</table>")
+    parts += [f"<p>{html.escape(text)}</p>" for text in plan.assumptions]
+    return "\n".join(parts) + "\n"
+
+
+def _cell(text: str) -> str:
+    kind = ' class="number"' if text[:1].isdigit() else ""
+    return f"<td{kind}>{html.escape(text)}</td>"

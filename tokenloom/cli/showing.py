@@ -1,0 +1,124 @@
+"""`tokenloom models` and `tokenloom machines`: what there is to run and to plan for."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from tokenloom.cli.console import error_console, output_console
+
+models = typer.Typer(help="List, show and fetch models.", no_args_is_help=True)
+machines = typer.Typer(help="List and show machine descriptions.", no_args_is_help=True)
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@models.command("list")
+def list_models(as_json: Json = False) -> None:
+    """List the models that have a name."""
+    from tokenloom.models.registry import available
+
+    infos = available()
+    if as_json:
+        typer.echo(json.dumps([asdict(info) for info in infos]))
+        return
+    table = Table("model", "kind", "here", "download", "what")
+    for info in infos:
+        size = f"{info.size_bytes / 1e6:.0f} MB" if info.size_bytes else ""
+        table.add_row(info.name, info.kind, "yes" if info.installed else "", size, info.description)
+    output_console().print(table)
+
+
+@models.command("show")
+def show_model(name: str, as_json: Json = False) -> None:
+    """Show a model's configuration."""
+    from pathlib import Path
+
+    from tokenloom.models.registry import resolve
+
+    config = resolve(name, Path.cwd()).config
+    data = config.to_json()
+    if as_json:
+        typer.echo(json.dumps(data))
+        return
+    table = Table("key", "value", title=name, show_header=False)
+    for key, value in data.items():
+        table.add_row(key, str(value))
+    table.add_row("parameters", f"{config.num_parameters():,}")
+    table.add_row("KV bytes per token (float32)", f"{config.kv_bytes_per_token(4):,}")
+    output_console().print(table)
+
+
+@models.command("fetch")
+def fetch_model(name: str) -> None:
+    """Bring a model to the cache and check it."""
+    from tokenloom.models.registry import fetch
+
+    path = fetch(name, lambda line: error_console().print(line, markup=False))
+    typer.echo(str(path))
+
+
+@machines.command("list")
+def list_machine_names(as_json: Json = False) -> None:
+    """List the machines that come with the package."""
+    from tokenloom.backends.machine import list_machines, load_machine
+
+    names = list_machines()
+    if as_json:
+        typer.echo(json.dumps(list(names)))
+        return
+    table = Table("machine", "what")
+    for name in names:
+        table.add_row(name, load_machine(name).description)
+    output_console().print(table)
+
+
+@machines.command("show")
+def show_machine(name: str, as_json: Json = False) -> None:
+    """Show a machine: a name from the list, or a TOML file."""
+    from tokenloom.backends.machine import load_machine
+
+    machine = load_machine(name)
+    if as_json:
+        typer.echo(json.dumps(asdict(machine), default=dict))
+        return
+    table = Table(
+        "processor", "peak", "memory", "launch", title=f"{machine.name}: {machine.description}"
+    )
+    for device, processor in machine.processors.items():
+        peaks = ", ".join(
+            f"{d} {v / 1e12:.3g} TFLOP/s" for d, v in processor.peak_flop_per_s.items()
+        )
+        bandwidth = f"{processor.memory_bandwidth_bytes_per_s / 1e9:,.0f} GB/s"
+        table.add_row(device, peaks, bandwidth, f"{processor.launch_ns / 1e3:g} us")
+    output_console().print(table)
+    tiers = Table("tier", "capacity", "bandwidth")
+    for tier in machine.tiers.values():
+        tiers.add_row(
+            tier.name,
+            f"{tier.capacity_bytes / 2**30:,.1f} GiB",
+            f"{tier.bandwidth_bytes_per_s / 1e9:,.0f} GB/s",
+        )
+    output_console().print(tiers)
+    links = Table("link", "bandwidth", "latency")
+    for link in machine.links:
+        links.add_row(
+            " - ".join(link.tiers),
+            f"{link.bandwidth_bytes_per_s / 1e9:,.0f} GB/s",
+            f"{link.latency_ns / 1e3:g} us",
+        )
+    if machine.links:
+        output_console().print(links)
+    if machine.pim:
+        output_console().print(_pim_table(machine.pim))
+
+
+def _pim_table(stack: object) -> Table:
+    table = Table("PIM stack", "", show_header=True)
+    for key, value in asdict(stack).items():  # type: ignore[call-overload]
+        table.add_row(key, f"{value:g}" if isinstance(value, float) else f"{value:,}")
+    return table
