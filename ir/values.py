@@ -186,6 +186,25 @@ class IndexOp(IRDLOperation):
 
 
 @irdl_op_definition
+class UpdateOp(IRDLOperation):
+    """The list with one element replaced; out of range fails the run."""
+
+    name = "flow.update"
+    items = operand_def(ListType)
+    position = operand_def(i64)
+    value = operand_def(AnyAttr())
+    result = result_def(ListType)
+    traits = traits_def(Pure())
+    assembly_format = (
+        "$items `[` $position `]` `=` $value attr-dict "
+        "`:` type($items) `,` type($value) `->` type($result)"
+    )
+
+    def __init__(self, items: SSAValue, position: SSAValue, value: SSAValue):
+        super().__init__(operands=[items, position, value], result_types=[items.type])
+
+
+@irdl_op_definition
 class LenOp(IRDLOperation):
     """The number of elements of a list, or of code points of a text."""
 
@@ -286,4 +305,5 @@ VALUE_OPS = [
     SomeOp,
     TextOp,
     UnaryOp,
+    UpdateOp,
 ]
