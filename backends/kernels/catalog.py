@@ -1,0 +1,61 @@
+"""Which TIR function computes which operation on the CPU.
+
+It knows the operations' names and sizes; the functions are in the modules beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from tokenloom.backends.kernels import (
+    attention,
+    elementwise,
+    linear,
+    norm,
+    pages,
+    pim_append,
+    pim_attention,
+)
+from tokenloom.backends.kernels.cpu import Cpu
+from tokenloom.backends.kernels.packing import tile_for
+from tokenloom.backends.kernels.pim_shape import PimShape
+from tokenloom.kernel_spec import KernelSpec
+
+Make = Callable[[str, KernelSpec, Cpu], Any]
+
+
+def _heads(spec: KernelSpec) -> tuple[int, int, int]:
+    return spec.dim("num_heads"), spec.dim("num_kv_heads"), spec.dim("head_dim")
+
+
+def _linear(name: str, spec: KernelSpec, cpu: Cpu) -> Any:
+    make = linear.linear if spec.op == "linear" else linear.linear_bias
+    return make(name, spec.dim("inputs"), spec.dim("outputs"), tile_for(cpu))
+
+
+def _attention(name: str, spec: KernelSpec, cpu: Cpu) -> Any:
+    return attention.attention(name, *_heads(spec), spec.dim("page_tokens"), cpu.num_cores)
+
+
+FUNCTIONS: Mapping[str, Make] = {
+    "embed": lambda name, s, _: elementwise.embed(name, s.dim("vocab"), s.dim("hidden")),
+    "rms_norm": lambda name, s, _: norm.rms_norm(name, s.dim("hidden"), s.attr("eps")),
+    "linear": _linear,
+    "linear_bias": _linear,
+    "head_norm": lambda name, s, _: norm.head_norm(name, *_heads(s), s.attr("eps")),
+    "kv_append": lambda name, s, _: pages.kv_append(name, *_heads(s), s.dim("page_tokens")),
+    "attention_prefill": _attention,
+    "attention_decode": _attention,
+    "silu_mul": lambda name, s, _: elementwise.silu_mul(name, s.dim("ffn")),
+    "add": lambda name, s, _: elementwise.add(name, s.dim("hidden")),
+    "take_rows": lambda name, s, _: elementwise.take_rows(name, s.dim("hidden")),
+    "pim_append": lambda name, s, _: pim_append.append(name, PimShape.of(s)),
+    "pim_attention": lambda name, s, _: pim_attention.attention(name, PimShape.of(s)),
+}
+"""The maker of each operation's function."""
+
+
+def make_function(name: str, spec: KernelSpec, cpu: Cpu) -> Any:
+    """Return the TIR function of `spec`, with the global symbol `name`."""
+    return FUNCTIONS[spec.op](name, spec, cpu)

