@@ -33,8 +33,7 @@ def test_rms_norm_equals_numpy_and_does_not_depend_on_the_batch(
 def test_head_norm_changes_query_and_key_heads_only(
     run_op: RunOp, rng: np.random.Generator
 ) -> None:
-    sizes = {"num_heads": 4, "num_kv_heads": 2, "head_dim": 32}
-    spec = KernelSpec.of("head_norm", attrs={"eps": EPS}, **sizes)
+    spec = KernelSpec.of("head_norm", num_heads=4, num_kv_heads=2, head_dim=32, attrs={"eps": EPS})
     qkv = rng.standard_normal((9, 8 * 32), np.float32)
     q_norm, k_norm = rng.standard_normal((2, 32), np.float32)
     heads = run_op(spec, qkv, q_norm, k_norm, 8).reshape(9, 8, 32)
