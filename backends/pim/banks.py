@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tokenloom.backends.device import DeviceError
+from tokenloom.backends.host_memory import aligned_zeros
 from tokenloom.backends.pim.geometry import Place, StackGeometry
 
 Half = NDArray[np.float16]
@@ -38,8 +39,8 @@ class BankArrays:
         stack, channel, pseudo_channel, sid, group, bank, row, column = geometry.sizes
         shape = (row, stack, channel, column, pseudo_channel, sid, group, bank, geometry.lanes)
         try:
-            self.lanes: Half = np.zeros(shape, np.float16)
-        except MemoryError:
+            self.lanes: Half = aligned_zeros(shape, "float16")
+        except (MemoryError, OSError):
             raise DeviceError(
                 f"pim: this machine has no room for a stack of {geometry.capacity_bytes:,} bytes"
             ) from None
@@ -78,6 +79,10 @@ class BankArrays:
             else:
                 merged.append(run)
         self._free = merged
+
+    def release(self) -> None:
+        """Drop the memory; the banks cannot be used afterwards."""
+        self.lanes = np.zeros(0, np.float16)
 
     @staticmethod
     def _index(place: Place) -> tuple[NDArray[np.int64], ...]:

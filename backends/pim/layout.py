@@ -24,6 +24,9 @@ from tokenloom.backends.device import DeviceError
 from tokenloom.backends.pim.banks import Half
 from tokenloom.backends.pim.geometry import Index, Place, StackGeometry
 
+PAGE_TOKENS = 16
+"""Tokens of a page: as many as an FP16 column has lanes."""
+
 
 @dataclass(frozen=True)
 class KvLayout:
@@ -36,21 +39,25 @@ class KvLayout:
     num_pages: int
     kv_heads: int
     head_dim: int
-    page_tokens: int
     stripe_pages: int
 
     def __post_init__(self) -> None:
         columns = self.geometry.size("column")
         if self.tile_columns > columns:
             raise DeviceError(
-                f"pim: a page of {self.page_tokens} tokens with head dimension {self.head_dim}"
+                f"pim: a page of {PAGE_TOKENS} tokens with head dimension {self.head_dim}"
                 f" takes {self.tile_columns} columns in each bank; a row has {columns}"
             )
 
     @property
+    def stripe(self) -> int:
+        """Pages of a head that stay in one channel."""
+        return self.stripe_pages or max(1, self.num_pages)
+
+    @property
     def token_passes(self) -> int:
         """Tokens of one page that share a slot."""
-        return -(-self.page_tokens // self.geometry.slots)
+        return -(-PAGE_TOKENS // self.geometry.slots)
 
     @property
     def chunk_passes(self) -> int:
@@ -70,15 +77,15 @@ class KvLayout:
     @property
     def num_rows(self) -> int:
         """Rows that all pages take, counted from 0 in every bank."""
-        groups = -(-self.num_pages // self._stripe) * self.kv_heads
-        tiles = -(-groups // self.geometry.channels) * self._stripe
+        groups = -(-self.num_pages // self.stripe) * self.kv_heads
+        tiles = -(-groups // self.geometry.channels) * self.stripe
         return max(1, -(-tiles // self.tiles_per_row))
 
     def tile(self, page: Index, head: Index) -> tuple[Index, Index, Index]:
         """Return the channel (over all stacks), the row and the first column of tiles."""
-        group, within = np.divmod(page, self._stripe)
+        group, within = np.divmod(page, self.stripe)
         lap, channel = np.divmod(group * self.kv_heads + head, self.geometry.channels)
-        row, tile = np.divmod(lap * self._stripe + within, self.tiles_per_row)
+        row, tile = np.divmod(lap * self.stripe + within, self.tiles_per_row)
         return channel, row, tile * self.tile_columns
 
     def place(self, page: Index, head: Index, token: Index, dim: Index) -> tuple[Place, Index]:
@@ -97,49 +104,48 @@ class KvLayout:
         return Place(stack, channel, pseudo_channel, sid, bank_group, bank, row, column), lane
 
     def gather(self, rows: Half, pages: Index) -> Half:
-        """Return pages [n, kv_heads, page_tokens, head_dim] out of the layout's rows of the banks.
+        """Return pages [n, kv_heads, 16, head_dim] out of the layout's rows of the banks.
 
         `rows` is a slice of `BankArrays.lanes` over the rows of this layout.
         """
-        tiles = self._units(rows)[self._tile_index(pages)]
+        tiles = self._computing_units(rows)[self._tile_index(pages)]
         slots, banks, lanes = self.geometry.slots, self.geometry.size("bank"), self.geometry.lanes
         shape = (*tiles.shape[:2], self.token_passes, self.chunk_passes, slots, banks, lanes)
         # [n, head, token pass, chunk pass, slot, bank, lane] -> [.., pass, slot, pass, bank, lane]
         tokens = tiles.reshape(shape).transpose(0, 1, 2, 4, 3, 5, 6)
         whole = tokens.reshape(*tiles.shape[:2], self.token_passes * slots, -1)
-        return whole[:, :, : self.page_tokens, : self.head_dim]
+        return whole[:, :, :PAGE_TOKENS, : self.head_dim]
 
     def scatter(self, rows: Half, pages: Index, data: Half) -> None:
-        """Write pages [n, kv_heads, page_tokens, head_dim]; padding becomes zero."""
+        """Write pages [n, kv_heads, 16, head_dim]; padding becomes zero."""
         slots, banks, lanes = self.geometry.slots, self.geometry.size("bank"), self.geometry.lanes
         padded = np.zeros(
             (*data.shape[:2], self.token_passes * slots, self.chunk_passes * banks * lanes),
             np.float16,
         )
-        padded[:, :, : self.page_tokens, : self.head_dim] = data
+        padded[:, :, :PAGE_TOKENS, : self.head_dim] = data
         shape = (*data.shape[:2], self.token_passes, slots, self.chunk_passes, banks, lanes)
         tiles = padded.reshape(shape).transpose(0, 1, 2, 4, 3, 5, 6)
         pseudo_channels = self.geometry.size("pseudo_channel")
         units = tiles.reshape(
             *data.shape[:2], self.tile_columns, pseudo_channels, slots // pseudo_channels, -1
         )
-        self._units(rows)[self._tile_index(pages)] = units
+        self._computing_units(rows)[self._tile_index(pages)] = units
 
-    @property
-    def _stripe(self) -> int:
-        return self.stripe_pages or max(1, self.num_pages)
-
-    def _units(self, rows: Half) -> Half:
-        """Return a view [row, channel, column, pseudo channel, bank group that computes, lane]."""
+    def units(self, rows: Half) -> Half:
+        """Return a view [row, channel, column, pseudo channel, bank group, bank x lane]."""
         geometry = self.geometry
         channels, columns = geometry.channels, geometry.size("column")
         shape = (len(rows), channels, columns, geometry.size("pseudo_channel"))
         groups = geometry.size("sid") * geometry.size("bank_group")
-        units = rows.reshape(*shape, groups, geometry.size("bank") * geometry.lanes)
-        return units[:, :, :, :, : geometry.pim_sids * geometry.size("bank_group")]
+        return rows.reshape(*shape, groups, geometry.size("bank") * geometry.lanes)
+
+    def _computing_units(self, rows: Half) -> Half:
+        """Return `units` of the bank groups that compute."""
+        return self.units(rows)[..., : self.geometry.pim_sids * self.geometry.size("bank_group"), :]
 
     def _tile_index(self, pages: Index) -> tuple[Index, Index, Index]:
-        """Return the index [n, head, column of the tile] of pages into `_units`."""
+        """Return the index [n, head, column of the tile] of pages into `_computing_units`."""
         heads = np.arange(self.kv_heads)
         channel, row, column = self.tile(pages[:, None], heads[None, :])
         columns = column[:, :, None] + np.arange(self.tile_columns)

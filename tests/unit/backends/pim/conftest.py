@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 
 from tokenloom.backends.machine import PimStack, load_machine
+from tokenloom.backends.pim.device import PimDevice
 
 
 @pytest.fixture
@@ -13,3 +15,10 @@ def stack() -> PimStack:
     pim = load_machine("this-host-pim").pim
     assert pim is not None
     return replace(pim, channels=4, rows=16)
+
+
+@pytest.fixture
+def pim() -> Iterator[PimDevice]:
+    device = PimDevice()
+    yield device
+    device.close()

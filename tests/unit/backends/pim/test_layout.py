@@ -9,7 +9,7 @@ from tokenloom.backends.device import DeviceError
 from tokenloom.backends.machine import PimStack
 from tokenloom.backends.pim.banks import BankArrays
 from tokenloom.backends.pim.geometry import StackGeometry, tile_local_map
-from tokenloom.backends.pim.layout import KvLayout
+from tokenloom.backends.pim.layout import PAGE_TOKENS, KvLayout
 
 
 @st.composite
@@ -29,14 +29,14 @@ def layouts(draw: st.DrawFn) -> KvLayout:
     kv_heads, head_dim = draw(st.integers(1, 4)), draw(st.sampled_from([8, 16, 40, 64, 80, 128]))
     stripe = draw(st.sampled_from([0, 1, 3, 16]))
     try:
-        layout = KvLayout(geometry, draw(st.integers(1, 9)), kv_heads, head_dim, 16, stripe)
+        layout = KvLayout(geometry, draw(st.integers(1, 9)), kv_heads, head_dim, stripe)
     except DeviceError:  # one slot, two banks: sixteen tokens of 80 dimensions are too long a row
-        layout = KvLayout(geometry, draw(st.integers(1, 9)), kv_heads, 16, 16, stripe)
+        layout = KvLayout(geometry, draw(st.integers(1, 9)), kv_heads, 16, stripe)
     return layout
 
 
 def elements(layout: KvLayout) -> tuple[np.ndarray, ...]:
-    shape = (layout.num_pages, layout.kv_heads, layout.page_tokens, layout.head_dim)
+    shape = (layout.num_pages, layout.kv_heads, PAGE_TOKENS, layout.head_dim)
     return tuple(np.indices(shape))
 
 
@@ -68,7 +68,7 @@ def test_scatter_puts_each_element_at_its_place_and_gather_finds_it(layout: KvLa
 
 
 def test_a_page_of_64_dimensions_is_one_column_of_every_bank(stack: PimStack) -> None:
-    layout = KvLayout(StackGeometry.of(stack), 64, 3, 64, 16, 16)
+    layout = KvLayout(StackGeometry.of(stack), 64, 3, 64, 16)
     assert layout.tile_columns == 1
     place, _ = layout.place(*np.ix_([5], [1], range(16), range(64)))
     assert {len(np.unique(place.channel)), len(np.unique(place.column))} == {1}
@@ -77,7 +77,7 @@ def test_a_page_of_64_dimensions_is_one_column_of_every_bank(stack: PimStack) ->
 
 
 def test_pages_of_a_stripe_share_a_channel_and_stripes_go_round(stack: PimStack) -> None:
-    layout = KvLayout(StackGeometry.of(stack), 64, 1, 64, 16, 16)
+    layout = KvLayout(StackGeometry.of(stack), 64, 1, 64, 16)
     channel, _, _ = layout.tile(np.arange(64), np.zeros(64, np.int64))
     assert channel.tolist() == [page // 16 for page in range(64)]
 
@@ -85,4 +85,4 @@ def test_pages_of_a_stripe_share_a_channel_and_stripes_go_round(stack: PimStack)
 def test_a_page_that_does_not_fit_a_row_is_refused() -> None:
     geometry = StackGeometry((1, 1, 1, 1, 1, 2, 4, 32), 1, 32, 16)
     with pytest.raises(DeviceError, match="head dimension 80 takes 48 columns in each bank; a row"):
-        KvLayout(geometry, 4, 2, 80, 16, 0)
+        KvLayout(geometry, 4, 2, 80, 0)
