@@ -29,6 +29,11 @@ class Expression:
         return self.shortest == b""
 
     @property
+    def complete(self) -> bool:
+        """Whether the empty word is all that matches."""
+        return self is EMPTY
+
+    @property
     def dead(self) -> bool:
         """Whether nothing matches."""
         return self.shortest is None

@@ -149,10 +149,10 @@ class _Reader:
 
     def _class(self) -> Chars:
         negated = self.take("^")
+        if self.peek() == "]":
+            self.fail("an empty class; write \\] for a bracket")
         ranges: list[tuple[int, int]] = []
-        while not self.take("]") or not ranges:
-            if self._regex[self._at - 1] == "]" and not ranges:
-                self.fail("an empty class; write \\] for a bracket")
+        while not self.take("]"):
             ranges.extend(self._class_item())
         found = chars(ranges)
         result = negate(found) if negated else found

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -266,3 +267,45 @@ class PageTable:
         position = self.frame_start + (index - self._run_entry) * self._page_tokens
         self._entries[:, index] = (page, self.frame_start, position, 0)
         self.num_pages += 1
+
+
+@dataclass(frozen=True)
+class Extension:
+    """Room for new tokens: a slot each, and the page that must be copied before, from and to.
+
+    The source of the copy is held by `begin_copy`: call `end_copy` when the copy is done.
+    """
+
+    slots: IntArray
+    copy: tuple[int, int] | None
+
+
+def pages_to_extend(pool: PagePool, table: PageTable, num_tokens: int) -> int:
+    """Return how many pages `extend` will allocate."""
+    return table.missing_pages(num_tokens) + _must_copy(pool, table)
+
+
+def extend(pool: PagePool, table: PageTable, num_tokens: int) -> Extension:
+    """Make room for `num_tokens` more tokens, at least one, in a table and its pages.
+
+    A last page that another table has written on in is copied first. Raises OutOfPages and then
+    changes nothing.
+    """
+    must_copy = _must_copy(pool, table)
+    pages = pool.allocate(table.missing_pages(num_tokens) + must_copy)
+    copy = None
+    if must_copy:
+        copy = table.last_page, pages.pop()
+        table.replace_last(copy[1])
+        pool.begin_copy(copy[0])
+        pool.release([copy[0]])
+    first_touched = table.num_pages - (1 if table.missing_pages(1) == 0 else 0)
+    slots = table.grow(num_tokens, pages)
+    for page, length in table.entries[[_PAGE, _LENGTH], first_touched:].T.tolist():
+        pool.fill(page, length)
+    return Extension(slots, copy)
+
+
+def _must_copy(pool: PagePool, table: PageTable) -> bool:
+    length = table.last_length
+    return 0 < length < pool.page_tokens and not pool.can_append(table.last_page, length)

@@ -67,7 +67,7 @@ def sample(logits: FloatArray, params: SamplingParams, step: int) -> int:
     weights /= weights.sum()
     ids = _nucleus(weights, params.top_p) if params.top_p < 1.0 else np.flatnonzero(weights)
     bounds = np.cumsum(weights[ids])
-    index = int(bounds.searchsorted(_uniform(params.seed, step) * bounds[-1], side="right"))
+    index = int(np.count_nonzero(bounds <= _uniform(params.seed, step) * bounds[-1]))
     return int(ids[min(index, len(ids) - 1)])
 
 
@@ -76,7 +76,7 @@ def _nucleus(weights: NDArray[np.float64], top_p: float) -> NDArray[np.intp]:
     # What is rarer than this is outside together: sorting the rest is enough, and much faster.
     candidates = np.flatnonzero(weights >= (1.0 - top_p) / len(weights))
     order = candidates[np.argsort(-weights[candidates], kind="stable")]
-    count = int(np.cumsum(weights[order]).searchsorted(top_p, side="left")) + 1
+    count = int(np.count_nonzero(np.cumsum(weights[order]) < top_p)) + 1
     return order[:count]
 
 
