@@ -51,7 +51,8 @@ def _f16(blocks: Bytes, out: Array) -> None:
 
 def _bf16(blocks: Bytes, out: Array) -> None:
     # bfloat16 is the upper half of a float32.
-    np.left_shift(np.ascontiguousarray(blocks).view("<u2"), 16, out=out.view(np.uint32))
+    halves = np.ascontiguousarray(blocks).view("<u2").astype(np.uint32)
+    np.left_shift(halves, 16, out=out.view(np.uint32))
 
 
 def _q4_1(blocks: Bytes, out: Array) -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from tokenloom.models.config import ModelConfig, RopeConfig, yarn_attention_factor
 from tokenloom.models.errors import ModelError
+from tokenloom.models.gguf_header import entry
 
 ARCHITECTURES = ("llama", "qwen2", "qwen3")
 
@@ -23,14 +24,14 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 def read_config(
-    name: str, entries: dict[str, Any], shapes: Shapes, rope_divisors: NDArray[np.float32] | None
+    name: str, metadata: dict[str, Any], shapes: Shapes, rope_divisors: NDArray[np.float32] | None
 ) -> ModelConfig:
     """Read the configuration of model `name`.
 
     `shapes` are the file's tensors, `rope_divisors` its tensor "rope_freqs.weight". Raises
     ModelError for an architecture or a feature that is not supported, naming it.
     """
-    found = _Metadata(name, entries)
+    found = _Metadata(name, metadata)
     if found.integer("expert_count", 0):
         found.refuse("mixture-of-experts models are not supported")
     num_heads = found.integer("attention.head_count")
@@ -39,6 +40,7 @@ def read_config(
     if found.integer("rope.dimension_count", head_dim) != head_dim:
         found.refuse("rotary embedding of a part of each head is not supported")
     max_context = found.integer("context_length")
+    bos = "tokenizer.ggml.bos_token_id"
     window = found.integer("attention.sliding_window", 0)
     return ModelConfig(
         name=name,
@@ -56,18 +58,18 @@ def read_config(
         tie_embeddings="output.weight" not in shapes,
         qkv_bias="blk.0.attn_q.bias" in shapes,
         qk_norm="blk.0.attn_q_norm.weight" in shapes,
-        bos_id=entries.get("tokenizer.ggml.bos_token_id"),
-        eos_ids=_eos_ids(entries),
+        bos_id=entry(metadata, bos, int) if bos in metadata else None,
+        eos_ids=_eos_ids(metadata),
     )
 
 
 class _Metadata:
-    """Typed access to the entries of one architecture."""
+    """Typed access to the metadata of one architecture."""
 
-    def __init__(self, name: str, entries: dict[str, Any]) -> None:
+    def __init__(self, name: str, metadata: dict[str, Any]) -> None:
         self._name = name
-        self._entries = entries
-        self.architecture = str(entries.get("general.architecture"))
+        self._metadata = metadata
+        self.architecture = str(metadata.get("general.architecture"))
         if self.architecture not in ARCHITECTURES:
             supported = ", ".join(ARCHITECTURES)
             self.refuse(
@@ -78,7 +80,7 @@ class _Metadata:
         raise ModelError(f"{self._name}: {reason}")
 
     def get(self, key: str, default: Any) -> Any:
-        return self._entries.get(f"{self.architecture}.{key}", default)
+        return self._metadata.get(f"{self.architecture}.{key}", default)
 
     def integer(self, key: str, default: int | None = None) -> int:
         value = self.get(key, default)
@@ -123,7 +125,7 @@ def _rope_of_divisors(
     found.refuse("its table of rotary frequencies is not that of a known Llama 3 scaling")
 
 
-def _eos_ids(entries: dict[str, Any]) -> tuple[int, ...]:
+def _eos_ids(metadata: dict[str, Any]) -> tuple[int, ...]:
     """Return the end of text and the end of turn, which may be one token or two."""
     keys = ("tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id")
-    return tuple(dict.fromkeys(entries[key] for key in keys if key in entries))
+    return tuple(dict.fromkeys(entry(metadata, key, int) for key in keys if key in metadata))

@@ -11,10 +11,12 @@ import mmap
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from tokenloom.models.errors import ModelError
 from tokenloom.models.tensor_file import TensorEntry
+
+T = TypeVar("T")
 
 _SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?",
             10: "<Q", 11: "<q", 12: "<d"}  # fmt: skip
@@ -28,6 +30,23 @@ class GgufHeader:
 
     metadata: dict[str, Any]
     tensors: list[TensorEntry]
+
+
+def entry(metadata: dict[str, Any], key: str, kind: type[T], default: T | None = None) -> T:
+    """Return one entry of the metadata. Raises ModelError: missing, or not of that `kind`."""
+    value = metadata.get(key, default)
+    if isinstance(value, kind):
+        return value
+    found = "missing" if value is None else f"{str(value)[:40]!r}"
+    raise ModelError(f"the GGUF metadata '{key}' is {found}, not of type {kind.__name__}")
+
+
+def entries(metadata: dict[str, Any], key: str, kind: type[T]) -> list[T]:
+    """Return one entry that is an array. Raises ModelError: missing, or of other items."""
+    found = cast("list[Any]", entry(metadata, key, list))
+    if not all(isinstance(item, kind) for item in found):
+        raise ModelError(f"the GGUF metadata '{key}' holds more than {kind.__name__}")
+    return found
 
 
 def read_header(path: Path) -> GgufHeader:

@@ -16,7 +16,7 @@ from tokenloom.models.cache import sha256_of, write_file
 from tokenloom.models.config import ModelConfig
 from tokenloom.models.errors import ModelError
 from tokenloom.models.gguf_config import read_config
-from tokenloom.models.gguf_header import GgufHeader, read_header
+from tokenloom.models.gguf_header import GgufHeader, entries, entry, read_header
 from tokenloom.models.gguf_tokenizer import build_tokenizer_json
 from tokenloom.models.template import ChatTemplate
 from tokenloom.models.tensor_file import TensorEntry, TensorFile
@@ -105,20 +105,20 @@ def _make_index(name: str, path: Path, index_dir: Path, sha256: str | None) -> d
             f"published; `tokenloom models fetch {name}` puts it right"
         )
     header = read_header(path)
-    entries = header.metadata
+    metadata = header.metadata
     index = {
         "stamp": stamp,
         "path": str(path),
         "sha256": found,
-        "architecture": entries.get("general.architecture"),
+        "architecture": metadata.get("general.architecture"),
         "config": _config(name, path, header).to_json(),
-        "template": entries.get("tokenizer.chat_template", ""),
-        "bos": _token(entries, "bos"),
-        "eos": _token(entries, "eos"),
+        "template": entry(metadata, "tokenizer.chat_template", str, ""),
+        "bos": _token(metadata, "bos"),
+        "eos": _token(metadata, "eos"),
         "tensors": [[t.name, t.format, t.shape, t.offset_bytes] for t in header.tensors],
     }
     # The index last: it vouches for the tokenizer beside it.
-    write_file(index_dir / "tokenizer.json", build_tokenizer_json(entries))
+    write_file(index_dir / "tokenizer.json", build_tokenizer_json(metadata))
     write_file(index_dir / "index.json", json.dumps(index))
     return json.loads(json.dumps(index))
 
@@ -135,7 +135,8 @@ def _config(name: str, path: Path, header: GgufHeader) -> ModelConfig:
     return config
 
 
-def _token(entries: dict[str, Any], role: str) -> str:
-    token_id = cast("int | None", entries.get(f"tokenizer.ggml.{role}_token_id"))
-    tokens = cast("list[str]", entries.get("tokenizer.ggml.tokens", []))
-    return tokens[token_id] if token_id is not None and token_id < len(tokens) else ""
+def _token(metadata: dict[str, Any], role: str) -> str:
+    """Return the text of the token for `role`, "" where the file names none."""
+    token_id = entry(metadata, f"tokenizer.ggml.{role}_token_id", int, -1)
+    tokens = entries(metadata, "tokenizer.ggml.tokens", str)
+    return tokens[token_id] if 0 <= token_id < len(tokens) else ""

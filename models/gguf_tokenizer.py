@@ -20,6 +20,7 @@ from tokenizers import (
 )
 
 from tokenloom.models.errors import ModelError
+from tokenloom.models.gguf_header import entries, entry
 
 _CONTROL, _USER_DEFINED = 3, 4  # token types of GGUF
 
@@ -31,20 +32,18 @@ _LLAMA3_SPLIT = (
 _QWEN2_SPLIT = _LLAMA3_SPLIT.replace(r"\p{N}{1,3}", r"\p{N}")
 
 
-def build_tokenizer_json(entries: dict[str, Any]) -> str:
+def build_tokenizer_json(metadata: dict[str, Any]) -> str:
     """Build the text of a `tokenizer.json` from GGUF metadata.
 
     Raises ModelError for a tokenizer or pre-tokenizer that is not supported, naming it.
     """
-    kind = entries.get("tokenizer.ggml.model")
+    kind = entry(metadata, "tokenizer.ggml.model", str)
     if kind != "gpt2":
         raise ModelError(f"tokenizer '{kind}' is not supported: only byte-level BPE ('gpt2') is")
-    try:
-        tokens: list[str] = entries["tokenizer.ggml.tokens"]
-        merges = [tuple(m.split(" ")) for m in entries["tokenizer.ggml.merges"]]
-    except KeyError as error:
-        raise ModelError(f"the tokenizer has no {error}") from error
-    pre_tokenizer = str(entries.get("tokenizer.ggml.pre", "missing"))
+    tokens = entries(metadata, "tokenizer.ggml.tokens", str)
+    pairs = [merge.partition(" ") for merge in entries(metadata, "tokenizer.ggml.merges", str)]
+    merges = [(left, right) for left, _, right in pairs]
+    pre_tokenizer = entry(metadata, "tokenizer.ggml.pre", str)
     vocabulary = {token: index for index, token in enumerate(tokens)}
     try:
         tokenizer = Tokenizer(
@@ -56,7 +55,7 @@ def build_tokenizer_json(entries: dict[str, Any]) -> str:
     if pre_tokenizer == "qwen2":
         tokenizer.normalizer = normalizers.NFC()
     tokenizer.decoder = decoders.ByteLevel()
-    _add_special(tokenizer, tokens, entries.get("tokenizer.ggml.token_type") or [])
+    _add_special(tokenizer, tokens, entries(metadata, "tokenizer.ggml.token_type", int))
     return tokenizer.to_str()
 
 

@@ -129,7 +129,7 @@ def _find_markers(renderer: _Renderer, bos_token: str) -> _Markers:
     turns = [("user", _USER), ("assistant", _ANSWER), ("user", _SECOND)]
     first, answer_next, between, last = renderer.split(turns)
     if last != answer_next:
-        renderer.refuse("is not prefix-stable: a turn is wrapped differently when others follow")
+        renderer.refuse("is not prefix-stable: it repeats an answer otherwise than it asked for it")
     closed = renderer.split(turns[:2], answer_next=False)[-1]
     user_open = _common_suffix(first, _without_prefix(between, closed))
     # A token that also opens every turn (SmolLM2 calls <|im_start|> its bos) starts nothing else.

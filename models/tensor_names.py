@@ -83,6 +83,8 @@ def open_weights(
     missing, of the wrong shape, or that the configuration has no use for.
     """
     owners = {name: file for file in files for name in file.shapes()}
+    if config.num_layers > len(owners):
+        raise ModelError(f"the weights have no tensors for {config.num_layers} layers")
     weights = Weights(config, lambda name: read(name))
     used = {name: naming.tensors(name, config) for name in weights.names()}
     _check(weights, used, naming, owners)

@@ -95,10 +95,12 @@ class Tokenizer:
     @cached_property
     def _bytes(self) -> list[bytes]:
         unspelled = {character: byte for byte, character in byte_spelling().items()}
+        spelled = set(unspelled)
         vocabulary = self.hf.get_vocab(with_added_tokens=True)
         table = [b""] * (max(vocabulary.values(), default=-1) + 1)
         for token, token_id in vocabulary.items():
-            if token_id in self._added:
+            # Some files hold a marker as an ordinary token, in letters that spell no byte.
+            if token_id in self._added or not spelled.issuperset(token):
                 table[token_id] = token.encode()
             else:
                 table[token_id] = bytes(unspelled[character] for character in token)
@@ -111,7 +113,8 @@ class Tokenizer:
     @cached_property
     def _marker_pattern(self) -> re.Pattern[str]:
         longest_first = sorted(self._marker_ids, key=len, reverse=True)
-        return re.compile("(" + "|".join(map(re.escape, longest_first)) + ")")
+        # Without special tokens: a pattern that never matches, not one that always does.
+        return re.compile("(" + ("|".join(map(re.escape, longest_first)) or "(?!)") + ")")
 
 
 class Decoder:
