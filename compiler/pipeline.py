@@ -1,4 +1,4 @@
-"""The compiler's passes, in order, grouped by phase; running them to a phase, with dumps and checks."""
+"""The passes in order, grouped by phase; running them to a phase, with dumps and checks."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _dce() -> PassType:
 
 PIPELINE: Mapping[Phase, tuple[str, ...]] = {
     "flow": ("inline-workflows", "segment-prompts", "cse", "dce"),
-    "kv": ("lower-flow-to-kv", "cse", "dce"),
+    "kv": ("lower-flow-to-kv", "cse", "dce", "plan-reuse", "rank-agents"),
     "nn": ("import-model", "place-attention"),
     "exec": ("lower-nn-to-exec", "lower-kv-to-exec", "release-contexts", "verify-timeline"),
 }
@@ -116,8 +116,8 @@ def _no_fields(options: CompileOptions) -> dict[str, object]:
 
 _FIELDS: Mapping[str, Callable[[CompileOptions], dict[str, object]]] = {
     "lower-flow-to-kv": lambda o: {"tier": "pim" if o.device == "pim" else "dense"},
-    "plan-reuse": lambda o: {"machine": o.machine_name},
-    "rank-agents": lambda o: {"machine": o.machine_name},
+    "plan-reuse": lambda o: {"machine": o.machine_name, "device": o.device},
+    "rank-agents": lambda o: {"machine": o.machine_name, "device": o.device},
     "place-attention": lambda o: {"machine": o.machine_name, "device": o.device},
     "lower-nn-to-exec": lambda o: {"mode": o.mode, "max_rows": o.max_rows},
 }

@@ -15,8 +15,8 @@ from xdsl.utils.exceptions import VerifyException
 
 from tokenloom.compiler.context import compile_context
 from tokenloom.compiler.options import PAGE_TOKENS
-from tokenloom.compiler.transforms.import_model import function_name
 from tokenloom.compiler.step_program import StepProgram
+from tokenloom.compiler.transforms.import_model import function_name
 from tokenloom.ir import nn
 from tokenloom.ir.declarations import ModelOp
 from tokenloom.ir.exec_model import ModelOp as ExecModelOp

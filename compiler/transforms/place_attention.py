@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from xdsl.context import Context
-from xdsl.dialects.builtin import FileLineColLoc, LocationAttr, ModuleOp
+from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass
 
-from tokenloom.backends.cost import AttentionCost, CostModel, ModelShape
+from tokenloom.backends.cost import AttentionCost, CostModel
 from tokenloom.backends.machine import Machine, load_machine
+from tokenloom.compiler.analysis.model_costs import model_shape
+from tokenloom.compiler.analysis.places import place_of
 from tokenloom.compiler.context import compile_context
 from tokenloom.compiler.plan import Alternative, Decision, PlacementRow, Plan
 from tokenloom.ir.nn import AttentionOp, FunctionOp, Phase, Placement, PlacementAttr
@@ -102,28 +104,8 @@ class PlaceAttention(ModulePass):
         return self.device, f"asked for, though {machine.name} does not describe it; {share}"
 
 
-def model_shape(config: ModelConfig) -> ModelShape:
-    """Return the sizes that the cost model asks for."""
-    return ModelShape(
-        hidden=config.hidden_size,
-        layers=config.num_layers,
-        heads=config.num_heads,
-        kv_heads=config.num_kv_heads,
-        head_dim=config.head_dim,
-        ffn=config.ffn_size,
-        vocab=config.vocab_size,
-    )
-
-
 def _alternatives(table: Sequence[AttentionCost]) -> tuple[Alternative, ...]:
     """Quote each device at the entry nearest to the typical batch and context."""
     near = min(table, key=lambda row: abs(row.batch - TYPICAL[0]) + abs(row.context - TYPICAL[1]))
     tokens = near.batch * near.context
     return tuple(Alternative(device, ns, tokens) for device, ns in near.time_ns.items())
-
-
-def place_of(location: LocationAttr) -> str:
-    """Return a location as `file:line:column`, or nothing where it is unknown."""
-    if not isinstance(location, FileLineColLoc):
-        return ""
-    return f"{location.filename.data}:{location.line.data}:{location.column.data}"
