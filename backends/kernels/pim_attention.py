@@ -45,6 +45,26 @@ SEGMENT_PAGES = 16
 SEGMENT_TOKENS = SEGMENT_PAGES * PAGE_TOKENS
 
 
+def _exchanged(step: int) -> tuple[list[int], list[int]]:
+    """Return what two vectors become, `step` rows apart, in a transposition of a square."""
+    upper = [lane if not lane & step else LANES + lane - step for lane in range(LANES)]
+    lower = [lane + step if not lane & step else LANES + lane for lane in range(LANES)]
+    return upper, lower
+
+
+@T.macro
+def exchange(square, start, step):
+    """One of the four steps, 8, 4, 2 and 1, that transpose 16 x 16 numbers from row `start`."""
+    for pair in T.unroll(LANES // 2):
+        with T.sblock("exchange"):
+            upper = T.sblock_alloc_buffer((LANES,), "float16", scope="local")
+            row = T.meta_var(start + pair // step * (2 * step) + pair % step)
+            both = T.meta_var([square[row, lanes(0)], square[row + step, lanes(0)]])
+            upper[lanes(0)] = T.Shuffle(both, _exchanged(step)[0])
+            square[row + step, lanes(0)] = T.Shuffle(both, _exchanged(step)[1])
+            square[row, lanes(0)] = upper[lanes(0)]
+
+
 @T.macro
 def fold(tree, width):
     """Add the lanes from `width` on to the first ones: one level of the adder tree."""
@@ -62,9 +82,14 @@ def score_page(scores, query, keys, tile, entry, visible, shape):
         turned = T.sblock_alloc_buffer((shape.padded, LANES), "float16", scope="local")
         tree = T.sblock_alloc_buffer((LANES, LANES), "float16", scope="local")
         total = T.sblock_alloc_buffer((LANES,), "float32", scope="local")
-        for token, chunk in T.grid(PAGE_TOKENS, shape.chunks):
-            for lane in T.unroll(LANES):
-                turned[chunk * LANES + lane, token] = keys[shape.index(tile, token, chunk, lane)]
+        for chunk in T.serial(shape.chunks):
+            for token in T.unroll(PAGE_TOKENS):
+                place = T.meta_var(shape.index(tile, token, chunk, lanes(0)))
+                turned[chunk * LANES + token, lanes(0)] = keys[place]
+            exchange(turned, chunk * LANES, 8)
+            exchange(turned, chunk * LANES, 4)
+            exchange(turned, chunk * LANES, 2)
+            exchange(turned, chunk * LANES, 1)
         for g in T.serial(shape.heads_per_kv):
             total[lanes(0)] = constant(0.0)
             for bank in T.unroll(min(shape.banks, shape.chunks)):
@@ -111,7 +136,7 @@ def softmax_segment(scores, weights, largest, total, g):
 @T.macro
 def context_page(partial, weights, values, tile, entry, shape):
     """Add one page's weighted values in the lanes of the banks, for all query heads."""
-    for g, token, chunk in T.grid(shape.heads_per_kv, PAGE_TOKENS, shape.chunks):
+    for token, chunk, g in T.grid(PAGE_TOKENS, shape.chunks, shape.heads_per_kv):
         at = T.meta_var(lanes(chunk * LANES))
         slot = T.meta_var(token % shape.slots)
         product = T.meta_var(
