@@ -6,6 +6,7 @@ It knows the arguments of kernels and how rows and KV pages lie, and nothing of 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 from xdsl.dialects.builtin import (
     ArrayAttr,
@@ -59,7 +60,8 @@ class StepProgram:
     """
 
     def __init__(self, body: Block, max_context: int, mode: Mode, compute: str, kv: str):
-        self.max_context, self.mode, self.compute, self.kv = max_context, mode, compute, kv
+        self.max_context, self.compute, self.kv = max_context, compute, kv
+        self.mode: Mode = mode
         self._last = last_uses(body)
         self._order = {op: index for index, op in enumerate(body.ops)}
         self._returned = body.last_op.operands[0] if body.last_op else None
@@ -281,8 +283,12 @@ class StepProgram:
         decision: TextAttr | None = None,
     ) -> None:
         signature = SIGNATURES[kernel]
-        spec = KernelSpec.of(
-            kernel, device=device or self.compute, mode=self.mode, attrs=attrs, **dims
+        spec = KernelSpec(
+            kernel,
+            tuple(sorted(dims.items())),
+            tuple(sorted((attrs or {}).items())),
+            device=device or self.compute,
+            mode=self.mode,
         )
         attr = self._kernel(spec)
         if signature.weight:
@@ -315,8 +321,7 @@ class StepProgram:
 
 
 def _width(value: SSAValue) -> int:
-    assert isinstance(value.type, TensorType)
-    return value.type.get_shape()[-1]
+    return cast("TensorType[Attribute]", value.type).get_shape()[-1]
 
 
 def _heads(op: nn.AppendOp | nn.AttentionOp | nn.HeadNormOp) -> dict[str, int]:

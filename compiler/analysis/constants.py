@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from tokenloom.compiler.analysis.estimates import Constant
 from tokenloom.ir.values import Binary, Unary
 
-Constant = bool | int | float | str
-
 _BINARY: Mapping[Binary, Callable[[Any, Any], Constant]] = {
-    Binary.ADD: operator.add,
-    Binary.SUB: operator.sub,
-    Binary.MUL: operator.mul,
-    Binary.DIV: operator.truediv,
-    Binary.FLOORDIV: operator.floordiv,
-    Binary.MOD: operator.mod,
-    Binary.EQ: operator.eq,
-    Binary.NE: operator.ne,
-    Binary.LT: operator.lt,
-    Binary.LE: operator.le,
-    Binary.GT: operator.gt,
-    Binary.GE: operator.ge,
+    Binary.ADD: lambda a, b: a + b,
+    Binary.SUB: lambda a, b: a - b,
+    Binary.MUL: lambda a, b: a * b,
+    Binary.DIV: lambda a, b: a / b,
+    Binary.FLOORDIV: lambda a, b: a // b,
+    Binary.MOD: lambda a, b: a % b,
+    Binary.EQ: lambda a, b: a == b,
+    Binary.NE: lambda a, b: a != b,
+    Binary.LT: lambda a, b: a < b,
+    Binary.LE: lambda a, b: a <= b,
+    Binary.GT: lambda a, b: a > b,
+    Binary.GE: lambda a, b: a >= b,
 }
 _DIVISIONS = (Binary.DIV, Binary.FLOORDIV, Binary.MOD)
 

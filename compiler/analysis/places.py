@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from xdsl.dialects.builtin import FileLineColLoc, LocationAttr
+from xdsl.dialects.builtin import LocationAttr
+
+from tokenloom.compiler.diagnostics import place_key
 
 
 def place_of(location: LocationAttr) -> str:
     """Return a location as `file:line:column`, or nothing where it is unknown."""
-    if not isinstance(location, FileLineColLoc):
-        return ""
-    return f"{location.filename.data}:{location.line.data}:{location.column.data}"
+    path, line, column = place_key(location)
+    return f"{path}:{line}:{column}" if path else ""

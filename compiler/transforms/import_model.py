@@ -106,9 +106,7 @@ class _Builder:
     def function(self, model: str, phase: Phase) -> FunctionOp:
         tokens, cache = self.block.args
         tokens.name_hint, cache.name_hint = "tokens", "cache"
-        x = self._add(
-            EmbedOp, [tokens], self.config.hidden_size, weight=StringAttr("embed"), hint="x"
-        )
+        x = self._add(EmbedOp, [tokens], self.config.hidden_size, weight=StringAttr("embed"))
         for layer in range(self.config.num_layers):
             x, cache = self._layer(layer, x, cache)
         x = self._add(TakeRowsOp, [x], self.config.hidden_size)
@@ -170,14 +168,11 @@ class _Builder:
         kind: type[Operation],
         operands: list[SSAValue],
         width: int,
-        hint: str | None = None,
         **properties: Attribute,
     ) -> SSAValue:
         result = TensorType(f32, [DYNAMIC_INDEX, width])
         op = kind.create(operands=operands, properties=properties, result_types=[result])
-        value = self._append(op)
-        value.name_hint = hint
-        return value
+        return self._append(op)
 
     def _append(self, op: Operation) -> SSAValue:
         op.location = self.location

@@ -9,11 +9,12 @@ from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass
 
-from tokenloom.compiler.analysis.forecast import PAGE, Extension
-from tokenloom.compiler.analysis.forecasts import forecasts, model_costs
+from tokenloom.compiler.analysis.forecast import forecasts, model_costs
+from tokenloom.compiler.analysis.forecast_walk import Extension
 from tokenloom.compiler.analysis.model_costs import ModelCosts
 from tokenloom.compiler.analysis.places import place_of
 from tokenloom.compiler.context import compile_context
+from tokenloom.compiler.options import PAGE_TOKENS
 from tokenloom.compiler.plan import Alternative, Decision
 from tokenloom.ir.declarations import AgentOp, Reuse, WorkflowOp
 from tokenloom.ir.kv import DecodeOp, ExtendOp, Source, SourceAttr
@@ -105,12 +106,15 @@ class _Options:
         found = max(_available(one) for one in self.times)
         shared = max(_shared(one) for one in self.times)
         told = self._linked_reason()
-        if found >= PAGE and any(one.found.answer for one in self.times):
+        if found >= PAGE_TOKENS and any(one.found.answer for one in self.times):
             return Source.PREFIX, f"goes on from an earlier request: {found} tokens are there{told}"
-        if max(found, shared) >= PAGE:
+        if max(found, shared) >= PAGE_TOKENS:
             tokens = max(found, shared)
             return Source.PREFIX, f"begins as another context does, for {tokens} tokens{told}"
-        return Source.DENSE, f"no other context is known to begin with the same {PAGE} tokens{told}"
+        return (
+            Source.DENSE,
+            f"no other context is known to begin with the same {PAGE_TOKENS} tokens{told}",
+        )
 
     def _linked_reason(self) -> str:
         if not self.may_link:
@@ -160,7 +164,7 @@ def _asked(op: ExtendOp) -> list[str]:
 def _available(one: Extension) -> int:
     """Return the tokens that are there already: whole pages, but all of one's own history."""
     tokens = one.found.tokens
-    return tokens if one.found.answer else tokens - tokens % PAGE
+    return tokens if one.found.answer else tokens - tokens % PAGE_TOKENS
 
 
 def _shared(one: Extension) -> int:

@@ -8,8 +8,8 @@ from xdsl.context import Context
 from xdsl.dialects.builtin import IntegerAttr, ModuleOp, i64
 from xdsl.passes import ModulePass
 
-from tokenloom.compiler.analysis.forecast import Ask, Forecast
-from tokenloom.compiler.analysis.forecasts import forecasts, model_costs
+from tokenloom.compiler.analysis.forecast import forecasts, model_costs
+from tokenloom.compiler.analysis.forecast_walk import Ask, Forecast
 from tokenloom.compiler.context import compile_context
 from tokenloom.compiler.plan import Alternative, AskForecast, Decision, Plan, WorkflowForecast
 from tokenloom.ir.declarations import WorkflowOp
