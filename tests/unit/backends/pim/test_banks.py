@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tokenloom.backends.device import DeviceError
@@ -22,6 +22,7 @@ def test_what_is_written_at_a_place_is_read_there(stack: PimStack) -> None:
     assert np.count_nonzero(banks.lanes.view(np.uint8)) == np.count_nonzero(data)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.integers(1, 5)), max_size=40))
 def test_rows_are_never_handed_out_twice(steps: list[tuple[bool, int]]) -> None:
     banks = BankArrays(SMALL)

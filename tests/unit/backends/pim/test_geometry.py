@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tokenloom.backends.machine import load_machine
@@ -28,6 +28,7 @@ def attacc() -> StackGeometry:
 
 
 @pytest.mark.parametrize("make", MAPS)
+@settings(deadline=None)
 @given(geometry=GEOMETRIES)
 def test_every_column_has_one_address_and_every_address_one_column(
     make: Callable[[StackGeometry], AddressMap], geometry: StackGeometry
@@ -44,6 +45,7 @@ def test_every_column_has_one_address_and_every_address_one_column(
 
 
 @pytest.mark.parametrize("make", MAPS)
+@settings(deadline=None)
 @given(data=st.data())
 def test_addresses_of_a_large_stack_come_back(
     make: Callable[[StackGeometry], AddressMap], data: st.DataObject
