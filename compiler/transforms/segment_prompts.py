@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from xdsl.context import Context
-from xdsl.dialects.builtin import DenseArrayBase, LocationAttr, ModuleOp, i32
+from xdsl.dialects.builtin import LocationAttr, ModuleOp
 from xdsl.ir import Attribute, Operation, SSAValue
 from xdsl.passes import ModulePass
 from xdsl.rewriter import Rewriter
@@ -114,8 +114,7 @@ class _Segmenter:
         closed = self._markers(text, [template.user_close + template.assistant_open], op)
         parts = [self._part(part, text) for part in op.parts]
         op.operands = [op.agent, op.history, *opened, *parts, *closed]
-        closing = text.model.tokenizer.encode_markers(template.assistant_close)
-        op.close_tokens = DenseArrayBase.from_list(i32, closing)
+        op.close_tokens = text.segment(template.assistant_close, op.location, marker=True).tokens
         self._check_budget(op, text)
 
     def agent(self, agent: AgentOp) -> None:
