@@ -64,10 +64,10 @@ def _wanted(accepted: set[str]) -> str:
 
 
 def _advice(token: Token, accepted: set[str], before: list[Token]) -> list[Note]:
-    if token.value in KEYWORDS and "NAME" in accepted:
-        return [Note(f"`{token.value}` is a keyword: take another name", kind="help")]
     if token.type == "ELSE" and before and before[-1].type == "NEWLINE":
         return [Note("`else` stands on the line of the `}`", kind="help")]
+    if token.value in KEYWORDS and "NAME" in accepted:
+        return [Note(f"`{token.value}` is a keyword: take another name", kind="help")]
     if token.type == "ASSIGN" and "OPERATOR" in accepted:
         return [Note("compare with `==`; only names are assigned", kind="help")]
     if token.type == "NAME":

@@ -181,7 +181,7 @@ class Scanner:
                 last = self.tokens[-1]
                 self.tokens[-1] = last._replace(value=unicodedata.normalize("NFC", text))
         else:
-            self._emit("NAME" if self._is_label(self._at + len(text)) else kind, text)
+            self._emit("NAME" if self._is_label(text) else kind, text)
 
     def _soft_keyword(self, text: str) -> str:
         """`reply` before a text and `to` after one; no name can stand there."""
@@ -191,13 +191,18 @@ class Scanner:
             return "REPLY"
         return "NAME"
 
-    def _is_label(self, end: int) -> bool:
-        """Whether a keyword that ends here labels a field, an argument or a setting."""
+    def _is_label(self, word: str) -> bool:
+        """Whether a keyword labels a field, an argument or a setting here; `as = T` stays one."""
+        end = self._at + len(word)
         if self._last == "DOT":
             return True
         if self._open and self._open[-1][0] == "{" and _LABEL.match(self.source, end):
             return True
-        return self._last not in _DECLARES and _VALUE.match(self.source, end) is not None
+        return (
+            word != "as"
+            and self._last not in _DECLARES
+            and _VALUE.match(self.source, end) is not None
+        )
 
     def _scan_attribute(self, text: str) -> None:
         if text.endswith("("):

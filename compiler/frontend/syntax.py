@@ -164,6 +164,13 @@ class Argument(Node):
 
 
 @dataclass(frozen=True, eq=False, slots=True)
+class AnswerArgument(Node):
+    """`as = T` of an ask: the one argument that is a type."""
+
+    type: TypeExpr
+
+
+@dataclass(frozen=True, eq=False, slots=True)
 class Call(Node):
     """`callee(arguments)`: agent constructor, tool, workflow or builtin (`Checked.calls`)."""
 
@@ -181,10 +188,11 @@ class Attribute(Node):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Ask(Node):
-    """`agent.ask(arguments)`; every call of a field named `ask` is one."""
+    """`agent.ask(arguments, as = answer)`; every call of a field named `ask` is one."""
 
     agent: Expr
     arguments: tuple[Argument, ...]
+    answer: TypeExpr | None
     attributes: tuple[Attribute, ...]
 
 

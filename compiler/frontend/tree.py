@@ -322,11 +322,20 @@ class ExpressionActions:
         name = _identifier(children[0]) if len(children) > 1 else None
         return s.Argument(_ends(children), name, children[-1])
 
+    def answer_argument(self, children: Children) -> s.AnswerArgument:
+        return s.AnswerArgument(_ends(children), children[2])
+
     def call(self, children: Children) -> s.Call | s.Ask:
         callee = children[0]
         arguments = _only(children[1:], s.Argument)
+        answers: tuple[s.AnswerArgument, ...] = _only(children[1:], s.AnswerArgument)
         if isinstance(callee, s.Field) and callee.name.name == "ask":
-            return s.Ask(_ends(children), callee.value, arguments, ())
+            if len(answers) > 1:
+                raise CompileError("`as` is given twice", answers[1].span)
+            answer = answers[0].type if answers else None
+            return s.Ask(_ends(children), callee.value, arguments, answer, ())
+        if answers:
+            raise CompileError("`as` is an argument of asks only", answers[0].span)
         return s.Call(_ends(children), callee, arguments)
 
     def decorated_ask(self, children: Children) -> s.Ask:
@@ -334,7 +343,7 @@ class ExpressionActions:
         ask = self.call(call)
         if isinstance(ask, s.Call):
             raise CompileError("attributes stand before declarations and asks", attributes.span)
-        return s.Ask(_ends(children), ask.agent, ask.arguments, attributes.items)
+        return replace(ask, span=_ends(children), attributes=attributes.items)
 
 
 class BodyActions:
