@@ -68,6 +68,10 @@ class Ledger:
         """Return whether the buffer is this device's and not freed."""
         return buffer in self._live
 
+    def live(self) -> list[Buffer]:
+        """Return all live buffers."""
+        return list(self._live)
+
     def check(self, buffer: Buffer) -> None:
         """Raise unless the buffer is this device's and live."""
         if buffer in self._live:
