@@ -1,0 +1,89 @@
+"""What clients of the engine pass in and get back: contexts, requests, completions.
+
+It knows nothing of how requests are scheduled or computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from tokenloom.runtime.constrain import Constraint
+from tokenloom.runtime.pages import IntArray, PageTable
+from tokenloom.runtime.reuse import Node
+from tokenloom.runtime.sampling import SamplingParams
+
+FinishReason = Literal["eos", "max", "stop", "answer"]
+"""`eos`: an end-of-turn token was drawn; `max`: the budget is used up; `stop`: a stop text came;
+`answer`: the constrained answer is complete."""
+
+
+class ContextHandle:
+    """A history of tokens: an immutable value that any number of requests may extend.
+
+    `Engine.retain` and `Engine.release` count its holders. Its KV pages are a cache: the engine may
+    take them when memory is short, and computes them again when they are needed. All but
+    `token_ids` is the engine's own.
+    """
+
+    __slots__ = ("id", "node", "num_registered", "references", "root", "table", "token_ids")
+
+    def __init__(self, id: int, token_ids: IntArray, root: Node):
+        token_ids.flags.writeable = False
+        self.id = id
+        self.token_ids = token_ids
+        self.root = root
+        self.references = 1
+        self.table: PageTable | None = None
+        self.node = root
+        self.num_registered = 0
+
+    def __len__(self) -> int:
+        return len(self.token_ids)
+
+    def __repr__(self) -> str:
+        return f"ContextHandle({self.id}, {len(self.token_ids)} tokens)"
+
+
+@dataclass(frozen=True)
+class Request:
+    """One generation: `context` with `new_ids` behind it, then the answer, then `close_ids`.
+
+    `segments` are the lengths of the pieces of `new_ids`, for statistics. With a `constraint` the
+    stop texts are not used, since a cut answer would not parse. `on_token` gets the answer's text
+    as it becomes certain, in the engine's thread: it must return at once. A higher `priority` goes
+    first. `close_ids` end the turn in the resulting context, however generation ended.
+    """
+
+    context: ContextHandle
+    new_ids: tuple[int, ...]
+    sampling: SamplingParams
+    constraint: Constraint | None = None
+    close_ids: tuple[int, ...] = ()
+    segments: tuple[int, ...] = ()
+    on_token: Callable[[str], None] | None = None
+    priority: int = 0
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Completion:
+    """An answer. `context` is the whole history with it, held once for the client.
+
+    `output_ids` are the ids as generated, without an end-of-turn id; `text` is what they say, cut
+    before a stop text. `reused_prefix_tokens` of `prompt_ids` were in the KV cache as they stood,
+    `reused_linked_tokens` were taken over from elsewhere. `ttft_ns` runs from the submission to
+    the first token, `prefill_ns` from the first step to it, `decode_ns` from it to the end.
+    """
+
+    output_ids: tuple[int, ...]
+    text: str
+    context: ContextHandle
+    prompt_ids: tuple[int, ...]
+    reused_prefix_tokens: int
+    reused_linked_tokens: int
+    prefill_ns: int
+    decode_ns: int
+    ttft_ns: int
+    finish_reason: FinishReason
