@@ -41,7 +41,10 @@ class EngineClosed(EngineError):
 
 @dataclass(frozen=True)
 class StepReport:
-    """What one step did. Times are `time.perf_counter_ns`; `run_ns` is the devices' part."""
+    """What one step did, from planning to the new tokens.
+
+    Times are `time.perf_counter_ns`; `run_ns` is the model's part of it.
+    """
 
     index: int
     start_ns: int
@@ -258,7 +261,7 @@ class Engine:
             for sequence in plan.logits_for:
                 if sequence.finish_reason is not None and sequence not in failed:
                     done.append((sequence, self._complete(sequence, sequence.finish_reason)))
-            report = self._report(plan, start_ns, ran_ns)
+            report = self._report(plan, ran_ns - start_ns)
         for sequence, error in failed.items():
             if sequence.future.set_running_or_notify_cancel():
                 sequence.future.set_exception(error)
@@ -300,13 +303,13 @@ class Engine:
         self._remove(sequence)
         return completion
 
-    def _report(self, plan: StepPlan, start_ns: int, ran_ns: int) -> StepReport:
+    def _report(self, plan: StepPlan, run_ns: int) -> StepReport:
         self._num_steps += 1
         return StepReport(
             index=self._num_steps - 1,
-            start_ns=start_ns,
+            start_ns=plan.start_ns,
             end_ns=time.perf_counter_ns(),
-            run_ns=ran_ns - start_ns,
+            run_ns=run_ns,
             num_decode_rows=plan.batch.num_decode,
             num_prefill_rows=plan.num_prefill_rows,
             num_running=len(self._scheduler.running),

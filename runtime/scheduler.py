@@ -34,8 +34,12 @@ class Limits:
 
 @dataclass(frozen=True)
 class StepPlan:
-    """One step: its arrays, and whose logits come out of it, in order."""
+    """One step: its arrays, and whose logits come out of it, in order.
 
+    `start_ns` is when planning began.
+    """
+
+    start_ns: int
     batch: StepBatch
     logits_for: list[Sequence]
     num_prefill_rows: int
@@ -104,7 +108,7 @@ class Scheduler:
         for id in prefill:
             self.running[id].started_ns = self.running[id].started_ns or now_ns
         logits_for = [self.running[id] for id in (*decode, *prefill) if chunks[id].wants_logits]
-        return StepPlan(batch, logits_for, batch.num_rows - len(decode))
+        return StepPlan(now_ns, batch, logits_for, batch.num_rows - len(decode))
 
     def step_done(self) -> None:
         """Say that the planned step has run, or never will."""
