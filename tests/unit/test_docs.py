@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,8 @@ def test_mlir_verifies(source: str) -> None:
 @pytest.mark.parametrize("source", blocks("python"))
 def test_python_runs(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    exec(compile(source, "example.py", "exec"), {"__name__": "example"})
+    Path("example.py").write_text(source, "utf-8")
+    runpy.run_path("example.py", run_name="example")
 
 
 @pytest.mark.parametrize("source", blocks("toml"))
