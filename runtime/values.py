@@ -93,6 +93,14 @@ def index(items: Value, position: int) -> Value:
     return items[position]
 
 
+def update(items: Sequence[Value], position: int, value: Value) -> list[Value]:
+    """Return the list with one element replaced. RunError where there is none."""
+    index(items, position)
+    changed = list(items)
+    changed[position] = value
+    return changed
+
+
 def field(record: Mapping[str, Value], name: str) -> Value:
     """Return a field of a record; None where an optional one is absent."""
     return record.get(name)
