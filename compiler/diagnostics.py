@@ -18,7 +18,9 @@ if TYPE_CHECKING:  # xdsl takes long to import, and errors of the checker need n
     from xdsl.dialects.builtin import FileLineColLoc, LocationAttr
     from xdsl.ir import Attribute
 
-_sources: dict[str, str] = {}
+_MAX_COMPARED = 500
+"""Names compared for one suggestion: it must stay cheap in a large file with many errors."""
+_lines: dict[str, list[str]] = {}
 
 
 Location: TypeAlias = "Span | LocationAttr | None"
@@ -67,8 +69,6 @@ class CompileError(Exception):
 class CompileErrors(ExceptionGroup[CompileError]):
     """All errors of a phase, in order of place; `str` renders each, then their number."""
 
-    warnings: tuple[Diagnostic, ...] = ()
-
     def __new__(cls, errors: Iterable[CompileError]) -> CompileErrors:
         """Sort the errors by place."""
         ordered = sorted(errors, key=lambda error: place_key(error.location))
@@ -89,7 +89,9 @@ class CompileErrors(ExceptionGroup[CompileError]):
 
 def suggest(name: str, known: Iterable[str]) -> tuple[Note, ...]:
     """Return a `help: did you mean` note if one of the known names is near."""
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    slack = max(2, len(name) // 2)
+    alike = [word for word in known if abs(len(word) - len(name)) <= slack][:_MAX_COMPARED]
+    near = difflib.get_close_matches(name, alike, n=1, cutoff=0.6)
     return (Note(f"did you mean `{near[0]}`?", kind="help"),) if near else ()
 
 
@@ -111,7 +113,7 @@ def file_location(place: Span) -> FileLineColLoc:
 
 def remember_source(path: str, text: str) -> None:
     """Keep the text that places of `path` refer to; else it is read from the file."""
-    _sources[path] = text
+    _lines[path] = text.split("\n")
 
 
 def _resolve(location: Location) -> Span | None:
@@ -166,14 +168,13 @@ def _located(kind: str, message: str, location: Location) -> list[str]:
 
 
 def _source_line(path: str, line: int) -> str | None:
-    text = _sources.get(path)
-    if text is None:
+    if path not in _lines:
         try:
             text = Path(path).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError):
             return None  # a place without its text is still a place
         remember_source(path, text)
-    lines = text.split("\n")
+    lines = _lines[path]
     return lines[line - 1].rstrip("\r") if 0 < line <= len(lines) else None
 
 

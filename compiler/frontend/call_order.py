@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import fields
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
-from typing import Any
+from typing import Any, cast
 
 from tokenloom.compiler.frontend import syntax as s
 from tokenloom.compiler.frontend.check_session import Session, help_note
@@ -60,7 +60,9 @@ def walk(root: s.Node) -> Iterator[s.Node]:
             if isinstance(value, s.Node):
                 below.append(value)
             elif isinstance(value, tuple):
-                below += [part for part in value if isinstance(part, s.Node)]
+                below += [
+                    part for part in cast("tuple[object, ...]", value) if isinstance(part, s.Node)
+                ]
         stack += reversed(below)
 
 

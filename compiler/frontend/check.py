@@ -25,8 +25,8 @@ __all__ = ["Checked", "check_file"]
 def check_file(path: Path, source: str | None = None) -> Checked:
     """Parse and check a file and all that it imports; `source` stands in for its text.
 
-    Raises `CompileErrors` with every error found, in order of place, and the warnings. What needs
-    a tokenizer (budgets against shortest answers, prompts against the context) is not checked.
+    Raises `CompileErrors` with every error found, in order of place; warnings are of programs
+    without errors, since an error hides what is used. What needs a tokenizer (budgets against shortest answers, prompts against the context) is not checked.
     """
     session = Session()
     loader = Loader(session)
@@ -37,11 +37,8 @@ def check_file(path: Path, source: str | None = None) -> Checked:
         checker = ModuleChecker(session, module, agents)
         checker.declare()
         checker.check_bodies()
-    warnings = tuple(sorted(session.warnings, key=lambda warning: place_key(warning.location)))
     if session.errors:
-        errors = CompileErrors(session.errors)
-        errors.warnings = warnings
-        raise errors
+        raise CompileErrors(session.errors)
     return _checked(session, main, modules, agents)
 
 

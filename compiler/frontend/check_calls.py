@@ -239,11 +239,11 @@ class AskChecks(CallChecks):
         values = expr.items if isinstance(expr, s.ListExpr) else (expr,)
         texts: list[str] = []
         for value in values:
-            self.expect(value, TEXT, "`stop`")
+            found = self.expect(value, TEXT, "`stop`")
             constant = self.constant(value)
             if isinstance(constant, str) and constant:
                 texts.append(constant)
-            elif self.tables.types[value] != NEVER:
+            elif found != NEVER:
                 self.error("`stop` must be constant text, and not empty", value)
         if isinstance(expr, s.ListExpr):
             self.tables.types[expr] = ListType(TEXT)

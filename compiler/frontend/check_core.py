@@ -182,7 +182,8 @@ class Core:
         if binding is None:
             binding = self.module.symbols.get(name.name) or BUILTINS.get(name.name)
         if binding is None:
-            self._report_unknown(name)
+            if name.name not in self.module.broken_imports:
+                self._report_unknown(name)
             return None
         self.tables.names[name] = binding
         self.resolver.used.add(name.name)

@@ -28,6 +28,8 @@ class Loader:
         for decl in module.syntax.declarations:
             if isinstance(decl, s.Import):
                 self._import(module, decl)
+                if decl.alias.name not in module.symbols:
+                    module.broken_imports.add(decl.alias.name)
         self.open.pop()
         self.loaded[key] = module
         return module

@@ -65,6 +65,7 @@ class Scopes:
         self.constants: dict[Local, Constant] = {}
         self.bare_agents: dict[AgentSymbol, None] = {}
         self.declared: list[Local] = []
+        self._shadowed: list[tuple[str, Local | None]] = []
 
     @property
     def depth(self) -> int:
@@ -74,19 +75,30 @@ class Scopes:
     @contextmanager
     def body(self, parallel: str = "") -> Generator[Frame]:
         """Enter a body; its names are gone after it."""
-        names, narrowed = dict(self.names), dict(self.narrowed)
+        mark, narrowed = len(self._shadowed), dict(self.narrowed)
         frame = Frame(len(self.frames) + 1, parallel)
         self.frames.append(frame)
         try:
             yield frame
         finally:
             self.frames.pop()
-            self.names, self.narrowed = names, narrowed
+            self.narrowed = narrowed
+            self._forget(mark)
 
     def declare(self, local: Local) -> None:
         """Make a local visible from here to the end of the body."""
+        self._shadowed.append((local.name, self.names.get(local.name)))
         self.names[local.name] = local
         self.declared.append(local)
+
+    def _forget(self, mark: int) -> None:
+        """Make the names what they were before the declarations since `mark`."""
+        while len(self._shadowed) > mark:
+            name, earlier = self._shadowed.pop()
+            if earlier is None:
+                del self.names[name]
+            else:
+                self.names[name] = earlier
 
     def read(self, local: Local) -> None:
         """Note that a local is read here."""

@@ -72,11 +72,11 @@ class SettingChecks(AskChecks):
         return expr.name if isinstance(expr, s.Name) else self._constant_text(expr)
 
     def _constant_text(self, expr: s.Expr) -> str | None:
-        self.expect(expr, TEXT, "this setting")
+        found = self.expect(expr, TEXT, "this setting")
         value = self.constant(expr)
         if isinstance(value, str):
             return value
-        if self.tables.types[expr] != NEVER:
+        if found != NEVER:
             self.error("this setting must be constant text", expr)
         return None
 
@@ -161,10 +161,10 @@ class SettingChecks(AskChecks):
         return None
 
     def _int(self, expr: s.Expr, what: str, low: int | None, high: int | None) -> int | None:
-        self.expect(expr, INT, what)
+        found = self.expect(expr, INT, what)
         value = self.constant(expr)
         if not isinstance(value, int) or isinstance(value, bool):
-            if self.tables.types[expr] != NEVER:
+            if found != NEVER:
                 self.error(f"{what} must be constant", expr)
             return None
         if (low is not None and value < low) or (high is not None and value > high):
@@ -239,12 +239,12 @@ class SettingChecks(AskChecks):
                 return None
 
     def _float(self, expr: s.Expr, what: str) -> float | None:
-        self.expect(expr, FLOAT, f"`{what}`")
+        found = self.expect(expr, FLOAT, f"`{what}`")
         value = self.constant(expr)
         if isinstance(value, int | float) and not isinstance(value, bool):
             self.check_sampling(what, float(value), expr)
             return float(value)
-        if self.tables.types[expr] != NEVER:
+        if found != NEVER:
             self.error(f"`{what}` must be constant", expr)
         return None
 

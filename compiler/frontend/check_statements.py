@@ -39,7 +39,7 @@ from tokenloom.compiler.frontend.types import (
 
 def ends(block: s.Block) -> bool:
     """Whether a block never goes on to what stands after it."""
-    return bool(block.statements) and _leaves(block.statements[-1])
+    return any(map(_leaves, block.statements))
 
 
 def _leaves(statement: s.Statement) -> bool:

@@ -95,6 +95,8 @@ class TypeResolver:
     def _imported(self, node: s.NamedType, qualifier: s.Identifier) -> Type:
         owner = self.module.symbols.get(qualifier.name)
         if not isinstance(owner, ImportSymbol):
+            if qualifier.name in self.module.broken_imports:
+                return NEVER
             return self._error(f"`{qualifier.name}` is no import", qualifier)
         self.used.add(qualifier.name)
         symbol = owner.target.symbols.get(node.name.name)

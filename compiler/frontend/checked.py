@@ -245,6 +245,7 @@ class CheckedModule:
     syntax: Module
     symbols: dict[str, GlobalSymbol] = field(default_factory=dict[str, "GlobalSymbol"])
     tests: tuple[TestDecl, ...] = ()
+    broken_imports: set[str] = field(default_factory=set[str])
 
     @property
     def folder(self) -> Path:

@@ -39,6 +39,8 @@ class IntType:
     def __str__(self) -> str:
         if self.min is None and self.max is None:
             return "int"
+        if self.min == self.max:
+            return f"int {self.min}"
         low = "" if self.min is None else self.min
         return f"int({low}..{'' if self.max is None else self.max})"
 
