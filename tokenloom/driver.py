@@ -64,13 +64,9 @@ def compile(
 
 def module_text(compiled: Compiled, *, locations: bool = False) -> str:
     """Return the IR as text, with places in the source if asked for."""
-    from io import StringIO
+    from tokenloom.ir.printing import module_text as print_text
 
-    from xdsl.printer import Printer
-
-    stream = StringIO()
-    Printer(stream, print_debuginfo=locations).print_op(compiled.module)
-    return stream.getvalue() + "\n"
+    return print_text(compiled.module, locations=locations)
 
 
 def write_text(path: Path, text: str) -> None:
