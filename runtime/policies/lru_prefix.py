@@ -5,7 +5,7 @@ from __future__ import annotations
 from tokenloom.runtime.policies.contract import Grant, Policy, Snapshot, fill_rows
 
 WINDOW = 16
-"""How many of the longest waiting are compared: it bounds the work and how far one overtakes."""
+"""How many of the longest waiting are compared: looking a prefix up takes time in every step."""
 
 
 class LruPrefix(Policy):
