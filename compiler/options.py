@@ -28,7 +28,7 @@ class CompileOptions:
     `base_dir` is where relative model paths start. `device` is where decode attention and the KV
     pages go; without `machine` it also picks the description that predicts times. `max_rows` is
     the most tokens of one engine step. `verify` checks the IR after each pass and not only at the
-    end of each phase.
+    end.
     """
 
     base_dir: Path = Path()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,12 +13,13 @@ from typing import cast
 
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass
-from xdsl.printer import Printer
 from xdsl.utils.exceptions import VerifyException
 
 from tokenloom.compiler.context import CompileContext
 from tokenloom.compiler.options import CompileOptions
 from tokenloom.compiler.plan import Plan
+from tokenloom.ir.printing import print_module
+from tokenloom.ir.printing import print_module
 from tokenloom.ir.verify import PHASES, Phase, verify_locations, verify_module, verify_phase
 
 PassType = type[ModulePass]
@@ -97,12 +100,28 @@ def lower(
     plan.machine, plan.device, plan.mode = options.machine_name, options.device, options.mode
     dump = _Dump(dump_dir)
     dump.write("build", module)
-    for phase, passes in _phases(options, to):
-        for index, one in enumerate(passes):
-            _run(one, ctx, module, dump)
-            if options.verify or index == len(passes) - 1:
-                _verify(one.name, module, phase if index == len(passes) - 1 else None, dump)
+    with _collector_paused():
+        for phase in PHASES[: PHASES.index(to) + 1]:
+            for name in PIPELINE[phase]:
+                _run(make_pass(name, options), ctx, module, dump)
+                if options.verify:
+                    _verify(name, module, dump)
+            _verify_phase(PIPELINE[phase][-1], module, phase, dump)
+        if not options.verify:
+            _verify(PIPELINE[to][-1], module, dump)
     return LoweringResult(module, plan, to)
+
+
+@contextmanager
+def _collector_paused() -> Generator[None]:
+    """Keep the garbage collector from going through a growing module again and again."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def make_pass(name: str, options: CompileOptions) -> ModulePass:
@@ -124,11 +143,6 @@ _FIELDS: Mapping[str, Callable[[CompileOptions], dict[str, object]]] = {
 """What the options say to each pass."""
 
 
-def _phases(options: CompileOptions, to: Phase) -> Iterator[tuple[Phase, list[ModulePass]]]:
-    for phase in PHASES[: PHASES.index(to) + 1]:
-        yield phase, [make_pass(name, options) for name in PIPELINE[phase]]
-
-
 def _run(one: ModulePass, ctx: CompileContext, module: ModuleOp, dump: _Dump) -> None:
     try:
         one.apply(ctx, module)
@@ -137,12 +151,17 @@ def _run(one: ModulePass, ctx: CompileContext, module: ModuleOp, dump: _Dump) ->
     dump.write(one.name, module)
 
 
-def _verify(name: str, module: ModuleOp, phase: Phase | None, dump: _Dump) -> None:
+def _verify(name: str, module: ModuleOp, dump: _Dump) -> None:
     try:
         verify_module(module)
         verify_locations(module)
-        if phase is not None:
-            verify_phase(module, phase)
+    except VerifyException as error:
+        raise PassError(name, error, dump.last) from error
+
+
+def _verify_phase(name: str, module: ModuleOp, phase: Phase, dump: _Dump) -> None:
+    try:
+        verify_phase(module, phase)
     except VerifyException as error:
         raise PassError(name, error, dump.last) from error
 
@@ -162,6 +181,5 @@ class _Dump:
             return
         path = self.folder / f"{self._count:02}-{name}.mlir"
         with path.open("w", encoding="utf-8") as file:
-            Printer(file, print_debuginfo=True).print_op(module)
-            file.write("\n")
+            print_module(module, file, locations=True)
         self.last, self._count = path, self._count + 1
