@@ -190,7 +190,7 @@ class PageTable:
 
     def __init__(self, page_tokens: int, capacity: int = 16):
         self._page_tokens = page_tokens
-        self._entries = np.zeros((4, capacity), np.int32)
+        self._entries: IntArray = np.zeros((4, capacity), np.int32)
         self._run_entry = 0
         self.frame_start = 0
         self.num_pages = 0

@@ -26,7 +26,7 @@ class Sequence:
         self.future: Future[object] = Future()
         history = request.context.token_ids
         self.num_prompt = len(history) + len(request.new_ids)
-        self._ids = np.empty(self.num_prompt + request.sampling.max_tokens, np.int32)
+        self._ids: IntArray = np.empty(self.num_prompt + request.sampling.max_tokens, np.int32)
         self._ids[: len(history)] = history
         self._ids[len(history) : self.num_prompt] = request.new_ids
         self.num_ids = self.num_prompt
