@@ -1,4 +1,7 @@
-"""The CPU as a device: buffers are arrays, kernels are compiled TIR or a library's matrix product.
+"""The CPU as a device: buffers are arrays, kernels are compiled TIR.
+
+Mode `fast` differs from `exact` in `linear` and `linear_bias` only, and where the CPU has
+AVX512-BF16: there weights and inputs are bfloat16 (see `kernels/linear_bf16`).
 
 A launch runs at once and on all cores, so an event is done when it is returned. It knows nothing of
 models, pages or requests.
@@ -7,7 +10,7 @@ models, pages or requests.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Lock
 from typing import cast
 
@@ -28,7 +31,7 @@ from tokenloom.backends.kernel_ops import LaunchChecks
 from tokenloom.backends.kernels.build import OnBuild, build, symbol_of
 from tokenloom.backends.kernels.cpu import this_cpu
 from tokenloom.backends.kernels.native import Call, NativeFunction, TensorView
-from tokenloom.backends.kernels.packing import tile_for
+from tokenloom.backends.kernels.packing import tile_for, uses_bfloat16
 from tokenloom.backends.ledger import Ledger
 from tokenloom.kernel_spec import KernelSpec, Mode
 
@@ -40,12 +43,12 @@ LANE_OPS = {"hidden": 16, "ffn": 16, "head_dim": 16, "page_tokens": 16}
 
 
 class HostStorage:
-    """What a buffer of this device holds. `packed_for` is the operation a weight was packed for."""
+    """What a buffer of this device holds. `packing` says how a weight is packed, if it is."""
 
-    def __init__(self, array: Array, packed_for: str | None = None):
+    def __init__(self, array: Array, packing: str | None = None):
         self.array = array
         self.view = TensorView(array)
-        self.packed_for = packed_for
+        self.packing = packing
 
 
 @dataclass(frozen=True)
@@ -137,12 +140,15 @@ class HostDevice(Device):
             buffer = self.allocate(data.shape, "float32")
             self.write(buffer, data)
             return buffer
-        shape = self._tile.packed_shape(*cast("tuple[int, int]", data.shape))
+        outputs, inputs = data.shape
+        in_pairs = uses_bfloat16(spec, this_cpu())
+        sizes = self._tile.pair_shape if in_pairs else self._tile.packed_shape
+        shape = sizes(outputs, inputs)
         size_bytes = int(np.prod(shape, dtype=np.int64)) * 4
         buffer = self._ledger.reserve(data.shape, "float32", "dense", size_bytes)
-        packed = aligned_zeros(shape, "float32")
-        self._tile.pack(data, packed)
-        buffer.storage = HostStorage(packed, packed_for="linear")
+        packed = aligned_zeros(shape, "int32" if in_pairs else "float32")
+        (self._tile.pack_pairs if in_pairs else self._tile.pack)(np.ascontiguousarray(data), packed)
+        buffer.storage = HostStorage(packed, packing=_packing(spec))
         return buffer
 
     def load(self, spec: KernelSpec) -> HostKernel:
@@ -151,8 +157,9 @@ class HostDevice(Device):
         if spec not in self._kernels:
             checks = LaunchChecks(spec, self._ledger)
             _check_vectors(spec)
-            path = build([spec], on_build=self.on_build)[0]
-            function = NativeFunction(path, symbol_of(spec), spec.op not in LONG_OPS)
+            same = spec if uses_bfloat16(spec, this_cpu()) else replace(spec, mode="exact")
+            path = build([same], on_build=self.on_build)[0]
+            function = NativeFunction(path, symbol_of(same), spec.op not in LONG_OPS)
             self._kernels[spec] = HostKernel(checks, function)
         return self._kernels[spec]
 
@@ -191,11 +198,12 @@ class HostDevice(Device):
         views: list[TensorView] = []
         for schema, buffer in zip(kernel.checks.schema.buffers, arguments, strict=False):
             storage = cast("HostStorage", cast("Buffer", buffer).storage)
-            wants = "linear" if schema.kind == "weight" and "linear" in kernel.spec.op else None
-            if storage.packed_for != wants:
+            wants = _packing(kernel.spec) if schema.kind == "weight" else None
+            if storage.packing != wants:
                 raise DeviceError(
-                    f"host: kernel {kernel.spec.op} argument {schema.name} must"
-                    f" {'' if wants else 'not '}come from prepare_weight of a linear"
+                    f"host: kernel {kernel.spec} reads {schema.name} {wants or 'not packed'},"
+                    f" got it {storage.packing or 'not packed'}; weights come from"
+                    " prepare_weight of the kernel that reads them"
                 )
             views.append(storage.view)
         call = Call(kernel.function, views, len(kernel.checks.schema.scalars))
@@ -203,9 +211,16 @@ class HostDevice(Device):
 
     def _rows(self, buffer: Buffer) -> Array:
         storage = cast("HostStorage", buffer.storage)
-        if storage.packed_for:
+        if storage.packing:
             raise DeviceError("host: a packed weight can be neither read, written nor copied")
         return storage.array
+
+
+def _packing(spec: KernelSpec) -> str | None:
+    """Return how the kernel's weight is packed; None for as it is."""
+    if spec.op not in ("linear", "linear_bias"):
+        return None
+    return "in bfloat16 pairs" if uses_bfloat16(spec, this_cpu()) else "in float32 tiles"
 
 
 def _check_vectors(spec: KernelSpec) -> None:

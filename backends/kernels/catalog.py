@@ -12,13 +12,14 @@ from tokenloom.backends.kernels import (
     attention,
     elementwise,
     linear,
+    linear_bf16,
     norm,
     pages,
     pim_append,
     pim_attention,
 )
 from tokenloom.backends.kernels.cpu import Cpu
-from tokenloom.backends.kernels.packing import tile_for
+from tokenloom.backends.kernels.packing import tile_for, uses_bfloat16
 from tokenloom.backends.kernels.pim_shape import PimShape
 from tokenloom.kernel_spec import KernelSpec
 
@@ -30,7 +31,8 @@ def _heads(spec: KernelSpec) -> tuple[int, int, int]:
 
 
 def _linear(name: str, spec: KernelSpec, cpu: Cpu) -> Any:
-    make = linear.linear if spec.op == "linear" else linear.linear_bias
+    family = linear_bf16 if uses_bfloat16(spec, cpu) else linear
+    make = family.linear if spec.op == "linear" else family.linear_bias
     return make(name, spec.dim("inputs"), spec.dim("outputs"), tile_for(cpu))
 
 

@@ -98,16 +98,18 @@ def all_groups(x, weight, bias, out, n, sizes):
             one_group(x, weight, bias, out, group, n, sizes)
 
 
-class _Sizes:
+class LinearSizes:
+    """The sizes of a product, by name, for macros; `pairs` counts inputs by two, rounded up."""
+
     def __init__(self, inputs: int, outputs: int, tile: Tile):
-        self.inputs, self.outputs = inputs, outputs
+        self.inputs, self.outputs, self.pairs = inputs, outputs, -(-inputs // 2)
         self.rows, self.vectors, self.width = tile.rows, tile.vectors, tile.width
         self.groups = tile.groups(outputs)
 
 
 def linear(name: str, inputs: int, outputs: int, tile: Tile) -> Any:
     """Return the function (x, weight, out, n) named `name`."""
-    sizes = _Sizes(inputs, outputs, tile)
+    sizes = LinearSizes(inputs, outputs, tile)
 
     @T.prim_func(s_tir=True)
     def main(x_: T.handle, weight_: T.handle, out_: T.handle, n: T.int32):
@@ -124,7 +126,7 @@ def linear(name: str, inputs: int, outputs: int, tile: Tile) -> Any:
 
 def linear_bias(name: str, inputs: int, outputs: int, tile: Tile) -> Any:
     """Return the function (x, weight, bias, out, n) named `name`."""
-    sizes = _Sizes(inputs, outputs, tile)
+    sizes = LinearSizes(inputs, outputs, tile)
 
     @T.prim_func(s_tir=True)
     def main(x_: T.handle, weight_: T.handle, bias_: T.handle, out_: T.handle, n: T.int32):

@@ -11,6 +11,7 @@ import numpy as np
 
 from tokenloom.backends.device import Array
 from tokenloom.backends.kernels.cpu import Cpu
+from tokenloom.kernel_spec import KernelSpec
 
 _LANES = 16
 
@@ -35,6 +36,17 @@ class Tile:
         """Return the shape of a packed weight."""
         return self.groups(outputs), inputs, self.width
 
+    def pair_shape(self, outputs: int, inputs: int) -> tuple[int, int, int]:
+        """Return the shape of a weight packed by `pack_pairs`."""
+        return self.groups(outputs), -(-inputs // 2), self.width
+
+    def pack_pairs(self, weight: Array, target: Array) -> None:
+        """Fill `target`, int32 of `pair_shape`, with pairs of inputs rounded to bfloat16."""
+        rounded = np.zeros((len(weight), 2 * target.shape[1]), np.uint32)
+        bits = weight.view(np.uint32)
+        rounded[:, : weight.shape[1]] = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
+        self.pack((rounded[:, 0::2] | (rounded[:, 1::2] << 16)).view(np.int32), target)
+
     def pack(self, weight: Array, target: Array) -> None:
         """Fill `target` of `packed_shape` from `weight` [outputs, inputs], zeros past its end."""
         outputs, inputs = weight.shape
@@ -45,6 +57,12 @@ class Tile:
             rest = weight[whole * self.width :]
             target[whole] = 0
             target[whole, :, : len(rest)] = np.swapaxes(rest, 0, 1)
+
+
+def uses_bfloat16(spec: KernelSpec, cpu: Cpu) -> bool:
+    """Return whether the kernel is a product that mode `fast` computes from bfloat16 pairs."""
+    is_product = spec.op in ("linear", "linear_bias")
+    return is_product and spec.mode == "fast" and "avx512_bf16" in cpu.flags
 
 
 def tile_for(cpu: Cpu) -> Tile:

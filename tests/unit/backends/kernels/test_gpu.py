@@ -172,5 +172,5 @@ def test_threads_wait_for_each_other_only_where_all_of_them_come(tmp_path: Path)
 def test_a_missing_gpu_is_said_in_one_line() -> None:
     if find_library("cuda"):
         pytest.skip("there is a GPU")
-    with pytest.raises(DeviceError, match="^cuda: no GPU here[^\n]*$"):
+    with pytest.raises(DeviceError, match=r"^cuda: no GPU here[^\n]*$"):
         open_device("cuda")
