@@ -66,6 +66,8 @@ def _read(name: str, value: str, folder: Path) -> str:
 
 
 def _to_text(name: str, value: object, kind: AnswerType) -> str:
+    if kind["kind"] in ("text", "enum"):
+        raise InputError(f"input '{name}' must be {describe(kind)}, got {value!r}")
     try:
         return json.dumps(value, allow_nan=False)
     except (TypeError, ValueError) as error:

@@ -35,7 +35,7 @@ def parse(text: str, name: str = "program.mlir") -> ModuleOp:
     try:
         module = Parser(make_context(), text, name).parse_module()
         verify_module(module)
-    except (ParseError, VerifyException) as error:
+    except (ParseError, VerifyException, ValueError) as error:
         raise ProgramError(f"{name} is not a valid program: {error}") from error
     return module
 
