@@ -26,7 +26,9 @@ def check_file(path: Path, source: str | None = None) -> Checked:
     """Parse and check a file and all that it imports; `source` stands in for its text.
 
     Raises `CompileErrors` with every error found, in order of place; warnings are of programs
-    without errors, since an error hides what is used. What needs a tokenizer (budgets against shortest answers, prompts against the context) is not checked.
+    without errors, since an error hides what is used. What needs a tokenizer (budgets against
+    shortest answers, prompts against the context) is left to a pass, which finds each ask with
+    its answer type and budget in `Checked.asks`.
     """
     session = Session()
     loader = Loader(session)

@@ -27,7 +27,7 @@ _CODE = re.compile(
     (?P<SPACE>[ \t\r]+)
     | (?P<NEWLINE>\n)
     | (?P<COMMENT>\#[^\n]*)
-    | (?P<NAME>[^\W\d]\w*)
+    | (?P<NAME>[^\W\d](?:\w|[^\x00-\x7f\s])*)
     | (?P<DURATION>[0-9]+(?:\.[0-9]+)?(?:ms|s|min)(?!\w))
     | (?P<PERCENT>[0-9]+(?:\.[0-9]+)?%(?=[ \t\r]*(?:[)\],}\n#]|\Z)))
     | (?P<FLOAT>[0-9]+\.[0-9]+(?:[eE][+-]?[0-9]+)?|[0-9]+[eE][+-]?[0-9]+)
@@ -48,6 +48,7 @@ _REGEX = re.compile(r"[ \t]*/((?:[^/\\\n]|\\[^\n])+)/")
 _ONE_LINE = re.compile(r'(?:[^"\\{}\n]+|\{\{|\}\}|\\u\{[^"{}\n]*\}|\\[^\n])+')
 _MANY_LINES = re.compile(r'(?:[^"\\{}]+|"(?!"")|\{\{|\}\}|\\u\{[^"{}\n]*\}|\\[^\n])+')
 _ESCAPE = re.compile(r"\\(?:[nt\"\\]|u\{([0-9a-fA-F]{1,6})\})")
+_QUOTE = re.compile(r'[ \t]*"')
 _LABEL = re.compile(r"\s*:")
 _VALUE = re.compile(r"[ \t]*=(?![=>])")
 
@@ -59,6 +60,7 @@ _ENDS_OPERAND = frozenset((
     "NAME", "INT", "FLOAT", "TEXT_END", "RPAREN", "RBRACKET", "RBRACE", "NONE", "TRUE", "FALSE",
     "DURATION", "PERCENT", "QUESTION", "REGEX", "ELSE", "TRY", "FATARROW",
 ))  # fmt: skip
+_LABELS = frozenset(("max", "model", "timeout"))  # keywords that name arguments and settings
 _DECLARES = frozenset(("LET", "VAR", "CONST", "TYPE", "MODEL"))
 _DEEPENS = frozenset(["OPERATOR", "SIGN", "NOT", "IN", "DOT", "ELSE", "QUESTION", "SECRET"])
 _RESETS = frozenset(("COMMA", "NEWLINE", "ASSIGN"))
@@ -176,6 +178,8 @@ class Scanner:
     def _scan_name(self, text: str) -> None:
         kind = _WORD_TYPES.get(text)
         if kind is None:
+            if not text.isidentifier():  # the pattern lets in marks, and what is none with them
+                raise CompileError(f"`{text}` is no name", self._span(len(text)))
             self._emit(self._soft_keyword(text), text)
             if not text.isascii():
                 last = self.tokens[-1]
@@ -187,22 +191,19 @@ class Scanner:
         """`reply` before a text and `to` after one; no name can stand there."""
         if text == "to" and self._last == "TEXT_END" and self._newline is None:
             return "TO"
-        if text == "reply" and re.compile(r'[ \t]*"').match(self.source, self._at + 5):
+        if text == "reply" and _QUOTE.match(self.source, self._at + len(text)):
             return "REPLY"
         return "NAME"
 
     def _is_label(self, word: str) -> bool:
-        """Whether a keyword labels a field, an argument or a setting here; `as = T` stays one."""
+        """Whether a keyword labels a field, an argument or a setting here."""
         end = self._at + len(word)
         if self._last == "DOT":
             return True
         if self._open and self._open[-1][0] == "{" and _LABEL.match(self.source, end):
             return True
-        return (
-            word != "as"
-            and self._last not in _DECLARES
-            and _VALUE.match(self.source, end) is not None
-        )
+        may_label = word in _LABELS and self._last not in _DECLARES
+        return may_label and _VALUE.match(self.source, end) is not None
 
     def _scan_attribute(self, text: str) -> None:
         if text.endswith("("):
@@ -212,7 +213,7 @@ class Scanner:
 
     def _scan_punctuation(self, text: str) -> None:
         if text == "{":
-            is_block = self._last in _ENDS_OPERAND
+            is_block = self._last in _ENDS_OPERAND and self._newline is None
             self._push("block" if is_block else "{", "LBLOCK" if is_block else "LBRACE", text)
         elif text in ("(", "["):
             self._push(text, _PUNCTUATION[text], text)
