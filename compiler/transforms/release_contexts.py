@@ -42,7 +42,8 @@ class ReleaseContexts(ModulePass):
             if isinstance(workflow, WorkflowOp):
                 for inner in list(workflow.walk()):
                     for region in inner.regions:
-                        _release_in(region.block)
+                        for block in region.blocks:
+                            _release_in(block)
 
 
 def _release_in(block: Block) -> None:

@@ -41,7 +41,8 @@ class VerifyTimeline(ModulePass):
             elif isinstance(top, WorkflowOp):
                 for inner in top.walk():
                     for region in inner.regions:
-                        _check_block(region.block)
+                        for block in region.blocks:
+                            _check_block(block)
 
 
 def _check_block(block: Block) -> None:
