@@ -26,8 +26,8 @@ from tokenloom.compiler.frontend.types import (
     optional,
 )
 
-_MAX_SECOND_LOOKS = 3
-"""Bodies of gathers inside of each other that are checked twice for the type of `others`."""
+_MAX_GATHERS = 5
+"""Gathers inside of each other: each body is checked twice for the type of `others`."""
 
 
 class RootChecks(Core):
@@ -145,11 +145,15 @@ class CollectiveChecks(RootChecks, ValueChecks, OperatorChecks):
     # --- gather
 
     def _gather(self, expr: s.Gather, expected: Type | None) -> Type:
+        if self.gathers_around == _MAX_GATHERS:
+            return self.error(f"more than {_MAX_GATHERS} gathers inside of each other", expr)
         agents = self._members(expr)
         rounds = self._rounds(expr)
         if expr.timeout is not None and not self._is_positive_duration(expr.timeout):
             self.error("a timeout is a positive duration", expr.timeout, help_note("`timeout 5s`"))
+        self.gathers_around += 1
         output = self._gather_body(expr, agents, rounds)
+        self.gathers_around -= 1
         return ListType(optional(output) if expr.timeout is not None else output)
 
     def _is_positive_duration(self, expr: s.Expr) -> bool:
@@ -183,13 +187,8 @@ class CollectiveChecks(RootChecks, ValueChecks, OperatorChecks):
         if not others.is_used or output == NEVER:
             others.type = ListType(output)
             return output
-        if self.second_looks >= _MAX_SECOND_LOOKS:
-            return self.error("gathers are nested too deeply", expr)
         self.session.reset(mark)
-        self.second_looks += 1
-        output = self._look_at_gather(expr, member_type, rounds, output)
-        self.second_looks -= 1
-        return output
+        return self._look_at_gather(expr, member_type, rounds, output)
 
     def _look_at_gather(
         self, expr: s.Gather, member_type: Type, rounds: IntType, output: Type

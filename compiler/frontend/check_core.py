@@ -85,7 +85,7 @@ class Core:
         self.in_test = False
         self.checked_operands: dict[Expr, Type] = {}
         self.block_roots: dict[Block, Roots] = {}
-        self.second_looks = 0
+        self.gathers_around = 0
         self.var_types: dict[Var, Type] = {}
         self.var_nodes: dict[Local, Var] = {}
         self.statement_checks: dict[type, Callable[[Any], None]] = {}

@@ -140,6 +140,7 @@ def test_every_span_lies_within_that_of_its_parent() -> None:
         ("f(", "1", ")"),
         ("map x in [1] { ", "1", " }"),
         ("gather a in [Judge] for 1 { ", '"{others}"', " }"),
+        ('gather a in [Judge] for 1 { join(others, "") + join(', "[]", ', "") }'),
         ("race { ", "1", " }"),
     ],
 )
