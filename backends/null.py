@@ -5,7 +5,7 @@ Schedules and page handling are tested on it. It holds no data: what is read bac
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -45,7 +45,13 @@ class NullDevice(Device):
 
     name = "null"
 
-    def __init__(self, mode: Mode = "exact", size_bytes: Mapping[str, int] | None = None):
+    def __init__(
+        self,
+        mode: Mode = "exact",
+        size_bytes: Mapping[str, int] | None = None,
+        on_build: Callable[[KernelSpec], None] | None = None,
+    ):
+        del on_build  # nothing is ever built
         self.mode = mode
         self._ledger = Ledger(self.name, Capacity(dict(size_bytes or CAPACITY), lanes=1))
         self.num_launches = 0

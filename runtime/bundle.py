@@ -29,13 +29,15 @@ class Manifest:
     """What a bundle was made with and for.
 
     `versions` are those of the packages that made it. `models` has `{"source", "digest"}` by
-    symbol. `instruction_set` is what compiled kernels in it need; empty where there are none.
+    symbol; their paths start in `base_dir`. `instruction_set` is what compiled kernels in it need;
+    empty where there are none.
     """
 
     versions: Mapping[str, str]
     models: Mapping[str, Mapping[str, str]]
     device: str
     mode: str
+    base_dir: str = ""
     instruction_set: str = ""
 
 
@@ -114,6 +116,7 @@ def _manifest_text(manifest: Manifest, contents: Mapping[str, bytes]) -> str:
         "models": {name: dict(model) for name, model in manifest.models.items()},
         "device": manifest.device,
         "mode": manifest.mode,
+        "base_dir": manifest.base_dir,
         "instruction_set": manifest.instruction_set,
         "files": {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()},
     }
@@ -168,6 +171,7 @@ def _manifest(path: Path, data: Mapping[str, Any]) -> Manifest:
             data["models"],
             data["device"],
             data["mode"],
+            data["base_dir"],
             data.get("instruction_set", ""),
         )
     except (KeyError, TypeError) as error:

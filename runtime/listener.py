@@ -9,6 +9,9 @@ from tokenloom.runtime.tools import ToolCall
 class Listener:
     """Hears nothing; override what is of interest. A method must return soon."""
 
+    def stage(self, text: str) -> None:
+        """Hear what goes on before the first ask, a line each; may come from another thread."""
+
     def ask_started(self, ask: AskStart) -> None:
         """Hear that an ask was handed to the engine."""
 

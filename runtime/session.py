@@ -15,7 +15,7 @@ from typing import Any
 
 from tokenloom.backends.device import Device
 from tokenloom.backends.registry import open_device
-from tokenloom.kernel_spec import Mode
+from tokenloom.kernel_spec import KernelSpec, Mode
 from tokenloom.models.registry import Model, resolve
 from tokenloom.runtime.asks import AskRecord, AskStart
 from tokenloom.runtime.engine import Engine, EngineOptions, StepReport
@@ -137,6 +137,10 @@ class _Both(Listener):
     def __init__(self, *listeners: Listener):
         self._listeners = listeners
 
+    def stage(self, text: str) -> None:
+        for listener in self._listeners:
+            listener.stage(text)
+
     def ask_started(self, ask: AskStart) -> None:
         for listener in self._listeners:
             listener.ask_started(ask)
@@ -218,6 +222,9 @@ class _Session:
             )
         return model
 
+    def _on_build(self, spec: KernelSpec) -> None:
+        self.listener.stage(f"Building kernel {spec} (once)")
+
     def _engine(self, name: str, model: Model, stack: ExitStack) -> Engine:
         """Open devices and engine of a model; the stack closes the engine first."""
         executable = self.program.executables.get(name)
@@ -226,12 +233,13 @@ class _Session:
         mode = _mode(executable)
         devices: dict[str, Device] = {}
         for device_name in executable.devices:
-            devices[device_name] = device = open_device(device_name, mode)
+            devices[device_name] = device = open_device(device_name, mode, self._on_build)
             stack.callback(device.close)
 
         def on_step(report: StepReport) -> None:
             self.trace.engine_step(name, report)
 
+        self.listener.stage(f"Loading model {model.name}")
         engine = Engine(model, executable, devices, self.options.engine_options(on_step))
         stack.callback(engine.close)
         return engine

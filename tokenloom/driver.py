@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import os
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from xdsl.dialects.builtin import ModuleOp
@@ -18,6 +20,11 @@ if TYPE_CHECKING:
     from tokenloom.compiler.options import CompileOptions
     from tokenloom.compiler.plan import Plan
     from tokenloom.ir.verify import Phase
+    from tokenloom.runtime.listener import Listener
+    from tokenloom.runtime.session import RunOptions, RunResult
+    from tokenloom.runtime.steps import Program
+
+_VERSIONED = ("tokenloom", "apache-tvm", "apache-tvm-ffi", "xdsl")
 
 
 @dataclass(frozen=True)
@@ -29,6 +36,15 @@ class Compiled:
     module: ModuleOp
     plan: Plan
     warnings: tuple[Diagnostic, ...]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A program ready to run, the plan it was made with, and where its models' paths start."""
+
+    program: Program
+    plan: Mapping[str, Any]
+    base_dir: Path
 
 
 def check(script: Path) -> tuple[Diagnostic, ...]:
@@ -80,3 +96,105 @@ def write_text(path: Path, text: str) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def write_bundle(compiled: Compiled, folder: Path) -> None:
+    """Write a compiled script as a bundle, whole or not at all. Raises BundleError."""
+    from tokenloom.ir.declarations import ModelOp
+    from tokenloom.ir.exec_model import ModelOp as ExecModelOp
+    from tokenloom.runtime.bundle import Manifest
+    from tokenloom.runtime.bundle import write_bundle as write
+
+    ops = list(compiled.module.body.block.ops)
+    sources = {op.sym_name.data: op.source.data for op in ops if isinstance(op, ModelOp)}
+    models = {
+        op.sym_name.data: {"source": sources[op.sym_name.data], "digest": op.digest.data}
+        for op in ops
+        if isinstance(op, ExecModelOp)
+    }
+    manifest = Manifest(
+        versions={name: version(name) for name in _VERSIONED},
+        models=models,
+        device=compiled.options.device,
+        mode=compiled.options.mode,
+        base_dir=str(compiled.options.base_dir.resolve()),
+    )
+    program = module_text(compiled, locations=True)
+    write(folder, manifest, program, compiled.plan.to_json())
+
+
+def load(folder: Path | str) -> Loaded:
+    """Read a bundle; the compiler is not needed. Raises BundleError."""
+    from tokenloom.runtime.bundle import read_bundle
+    from tokenloom.runtime.program import decode, parse
+
+    bundle = read_bundle(Path(folder))
+    program = decode(parse(bundle.program, str(bundle.path / "program.mlir")))
+    return Loaded(program, bundle.plan, Path(bundle.manifest.base_dir))
+
+
+def loaded(compiled: Compiled) -> Loaded:
+    """Return a compiled script ready to run, without a bundle."""
+    from tokenloom.runtime.program import decode
+
+    return Loaded(decode(compiled.module), compiled.plan.to_json(), compiled.options.base_dir)
+
+
+def with_fallback(options: CompileOptions, note: Callable[[str], None]) -> CompileOptions:
+    """Return options that this machine can run: without a GPU `cuda` becomes `host`, noted."""
+    if options.device != "cuda":
+        return options
+    from tokenloom.backends.device import DeviceError
+    from tokenloom.backends.registry import open_device
+
+    try:
+        open_device("cuda", options.mode).close()
+    except DeviceError as error:
+        note(f"{error}; running on host instead")
+        return replace(options, device="host")
+    return options
+
+
+def run(
+    program: Loaded | Path | str,
+    inputs: Mapping[str, Any] | None = None,
+    options: RunOptions | None = None,
+    *,
+    listener: Listener | None = None,
+    trace_path: Path | None = None,
+) -> RunResult:
+    """Run a workflow of a loaded program, a bundle or a script.
+
+    Raises what compiling and loading raise, InputError for the inputs, RunError where the program
+    fails, DeviceError where the machine cannot do it. The trace is written also when it fails.
+    """
+    from tokenloom.runtime.session import RunOptions, run_program
+    from tokenloom.runtime.trace import Trace
+
+    if not isinstance(program, Loaded):
+        path = Path(program)
+        program = load(path) if path.is_dir() else loaded(compile(path))
+    options = replace(options or RunOptions(), base_dir=program.base_dir)
+    trace = Trace()
+    try:
+        return run_program(program.program, inputs or {}, options, listener, trace)
+    finally:
+        if trace_path:
+            trace.write(trace_path)
+
+
+def closing_figures(program: Loaded, result: RunResult) -> dict[str, object]:
+    """Return what a person wants to know of a run, predicted beside measured time."""
+    stats = result.stats
+    predicted = sum(float(w["total_ns"]) for w in program.plan["workflows"]) / 1e9
+    reused = stats["reused_prefix_tokens"] + stats["reused_linked_tokens"]
+    return {
+        "asks": int(stats["asks"]),
+        "prompt tokens": int(stats["prompt_tokens"]),
+        "reused": f"{reused:,.0f} ({reused / max(1.0, stats['prompt_tokens']):.0%})",
+        "generated": int(stats["output_tokens"]),
+        "tokens/s": float(stats["output_tokens_per_s"]),
+        "loading": f"{stats['load_ms'] / 1e3:.2f} s",
+        "measured": f"{stats['run_ms'] / 1e3:.2f} s",
+        "predicted": f"{predicted:.2f} s on {program.plan['machine']} (every answer at its budget)",
+    }

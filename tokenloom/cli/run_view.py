@@ -11,6 +11,8 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from tokenloom.runtime.listener import Listener
+
 if TYPE_CHECKING:
     from tokenloom.runtime.asks import AskRecord, AskStart
 
@@ -18,15 +20,16 @@ COLORS = ("cyan", "magenta", "green", "yellow", "blue", "red")
 TAIL_CHARACTERS = 60
 
 
-class RunView:
+class RunView(Listener):
     """Shows a run on a console. Its methods may be called from any thread.
 
     On a terminal the asks under way stand below with the end of their text; elsewhere only finished
-    answers are printed.
+    answers are printed; a quiet view prints no answers.
     """
 
-    def __init__(self, console: Console):
+    def __init__(self, console: Console, *, quiet: bool = False):
         self._console = console
+        self._quiet = quiet
         self._lock = Lock()
         self._running: dict[int, tuple[AskStart, str]] = {}
         self._colors: dict[str, str] = {}
@@ -41,8 +44,12 @@ class RunView:
     def __exit__(self, *exception: object) -> None:
         self._live.stop()
 
+    def note(self, text: str) -> None:
+        """Print a line that stays."""
+        self._console.print(text, markup=False, soft_wrap=True)
+
     def stage(self, text: str) -> None:
-        """Say what is going on before the first ask: loading, compiling, building a kernel."""
+        """Show what goes on before the first ask: loading, compiling, building a kernel."""
         with self._lock:
             self._stage = text
             self._refresh()
@@ -65,6 +72,9 @@ class RunView:
         """Print the whole answer."""
         with self._lock:
             self._running.pop(ask.id, None)
+            if self._quiet:
+                self._refresh()
+                return
             head = Text(record.label or record.agent, style=f"bold {self._color(record.agent)}")
             head.append(
                 f"  {record.place} · {record.num_output} tokens · "
