@@ -15,7 +15,7 @@ from tokenloom.compiler.frontend.build_agents import HISTORIES, HISTORY, AgentVa
 from tokenloom.compiler.frontend.build_core import AgentList, AgentRef, AgentVector, Core, Value
 from tokenloom.compiler.frontend.build_effects import EffectOrder
 from tokenloom.compiler.frontend.build_expressions import Expressions
-from tokenloom.compiler.frontend.build_types import ir_type
+from tokenloom.compiler.frontend.build_types import answer_type, ir_type
 from tokenloom.compiler.frontend.checked import (
     AgentSymbol,
     AskInfo,
@@ -50,14 +50,14 @@ class Calls:
         parts = self.expressions.parts(info.prompt)
         properties: dict[str, Attribute] = {
             "max_tokens": IntegerAttr(self._budget(info), i64),
-            "answer_type": TextAttr(json.dumps(types.to_answer_type(info.answer))),
+            "answer_type": answer_type(info.answer),
             "place": self.core.place(node),
         }
         options = self._options(info)
         if options:
             properties["options"] = TextAttr(json.dumps(options))
-        op = AskOp.build(
-            operands=[agent.agent, self.agents.history(agent, node), parts],
+        op = AskOp.create(  # not `build`: it sorts out operands, which takes twice as long
+            operands=[agent.agent, self.agents.history(agent, node), *parts],
             result_types=[ir_type(info.answer), HISTORY],
             properties=properties,
         )

@@ -36,6 +36,7 @@ class Spanned(Protocol):
 
 
 OpT = TypeVar("OpT", bound=Operation)
+TEXT = TextType()
 _HINT = re.compile(r"[A-Za-z_][A-Za-z_0-9]*", re.ASCII)
 _INT64 = range(-(2**63), 2**63)
 
@@ -81,6 +82,7 @@ class Core:
         self.root = RootScope(Block())
         self.scope: Scope = self.root
         self._prologue: Operation | None = None
+        self._locations: dict[tuple[str, int, int], LocationAttr] = {}
 
     def start(self, block: Block) -> None:
         """Begin a new body that sees nothing of the one before."""
@@ -132,7 +134,11 @@ class Core:
 
     def location(self, node: Spanned) -> LocationAttr:
         """Return the start of a node as a location of IR."""
-        return file_location(node.span)
+        key = node.span[:3]
+        found = self._locations.get(key)
+        if found is None:
+            found = self._locations[key] = file_location(node.span)
+        return found
 
     def place(self, node: Spanned) -> TextAttr:
         """Return `file:line:column`, without the folder: seeds must not depend on it."""
@@ -163,13 +169,14 @@ class Core:
             case float():
                 return self.emit(ConstantOp(FloatAttr(value, f64)), node).result
             case str():
-                return self.emit(TextOp(value), node).text
+                return self.text(value, node)
             case None:
                 return self.emit(NoneOp(), node).value
 
     def text(self, value: str, node: syntax.Node) -> SSAValue:
         """Return a constant text."""
-        return self.emit(TextOp(value), node).text
+        op = TextOp.create(properties={"value": TextAttr(value)}, result_types=[TEXT])
+        return self.emit(op, node).text
 
     def branch(
         self,

@@ -19,10 +19,10 @@ from xdsl.dialects.builtin import (
 from xdsl.ir import Attribute, Block, Region
 
 from tokenloom.compiler.diagnostics import unsupported
-from tokenloom.compiler.frontend import syntax, types
+from tokenloom.compiler.frontend import syntax
 from tokenloom.compiler.frontend.build_core import Core, name
 from tokenloom.compiler.frontend.build_expressions import Expressions
-from tokenloom.compiler.frontend.build_types import ir_type
+from tokenloom.compiler.frontend.build_types import answer_type, ir_type
 from tokenloom.compiler.frontend.checked import (
     AgentSettings,
     AgentSymbol,
@@ -64,8 +64,8 @@ def build_tool(core: Core, symbol: ToolSymbol) -> ToolOp:
     properties: dict[str, Attribute] = {
         "sym_name": StringAttr(symbol.qualified_name),
         "params": ArrayAttr([StringAttr(parameter.name) for parameter in symbol.parameters]),
-        "types": ArrayAttr([_answer_type(parameter.type) for parameter in symbol.parameters]),
-        "result": _answer_type(symbol.result),
+        "types": ArrayAttr([answer_type(parameter.type) for parameter in symbol.parameters]),
+        "result": answer_type(symbol.result),
         "timeout_ns": IntegerAttr(settings.timeout_ns, i64),
         "retries": IntegerAttr(settings.retries, i64),
         "directory": TextAttr(str(symbol.module.folder.resolve())),
@@ -90,10 +90,6 @@ def _optional_settings(settings: ToolSettings) -> dict[str, Attribute]:
         if is_set:
             properties[flag] = IntegerAttr(1, i1)
     return properties
-
-
-def _answer_type(kind: types.Type) -> TextAttr:
-    return TextAttr(json.dumps(types.to_answer_type(kind)))
 
 
 def _template(text: syntax.Text) -> str:

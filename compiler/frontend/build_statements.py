@@ -14,7 +14,7 @@ from xdsl.ir import SSAValue
 
 from tokenloom.compiler.diagnostics import unsupported
 from tokenloom.compiler.frontend import syntax, types
-from tokenloom.compiler.frontend.build_core import Core, name
+from tokenloom.compiler.frontend.build_core import AgentRef, Core, name
 from tokenloom.compiler.frontend.build_expressions import Expressions
 from tokenloom.compiler.frontend.build_scope import Cell
 from tokenloom.compiler.frontend.build_types import ir_type
@@ -153,6 +153,8 @@ class Statements:
         value = self.expressions.typed_value(node.value, local.type)
         if isinstance(value, SSAValue):
             name(value, local.name)
+        elif isinstance(value, AgentRef) and isinstance(node.value, syntax.Call):
+            name(value.agent, local.name)
         self.core.bindings[local] = value
 
     def _var(self, node: syntax.Var) -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from functools import cache
+
 from xdsl.dialects.builtin import f64, i1, i64
 from xdsl.ir import Attribute
 
 from tokenloom.compiler.frontend import types
 from tokenloom.ir import types as ir
+from tokenloom.ir.text import TextAttr
 
 
+@cache
 def ir_type(value: types.Type) -> Attribute:
     """Return the IR type of a value; bounds, secrecy and patterns are not part of it."""
     match value:
@@ -22,6 +27,12 @@ def ir_type(value: types.Type) -> Attribute:
             return ir.AgentType.of(*names)
         case _:
             return _SCALARS[type(value)]
+
+
+@cache
+def answer_type(value: types.Type) -> TextAttr:
+    """Return a type as answer-type JSON. Raises ValueError for agents and `none`."""
+    return TextAttr(json.dumps(types.to_answer_type(value)))
 
 
 _SCALARS: dict[type, Attribute] = {

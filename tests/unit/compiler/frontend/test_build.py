@@ -1,0 +1,374 @@
+"""The values that built programs have, by the reference interpreter, and the shape of their IR."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from xdsl.dialects.builtin import FileLineColLoc, ModuleOp
+from xdsl.dialects.scf import ForOp, IfOp, WhileOp
+
+from tokenloom.compiler.context import CompileContext
+from tokenloom.compiler.diagnostics import CompileError
+from tokenloom.compiler.frontend.build import build
+from tokenloom.compiler.frontend.check import check_file
+from tokenloom.compiler.transforms.inline_workflows import InlineWorkflows
+from tokenloom.compiler.transforms.segment_prompts import SegmentPrompts
+from tokenloom.ir.declarations import ReturnOp, WorkflowOp
+from tokenloom.ir.flow import AskOp, EffectOp, GatherOp, InvokeOp, MapOp, TokenOp
+from tokenloom.ir.printing import module_text
+from tokenloom.ir.verify import verify_locations, verify_module
+from tokenloom.models.registry import Model
+from tokenloom.runtime.errors import RunError
+from tokenloom.runtime.executor import Outcome
+from tokenloom.runtime.inputs import parse_inputs
+from tokenloom.runtime.program import decode, parse
+from tokenloom.runtime.reference import interpret
+from tokenloom.runtime.tools import ToolRunner
+
+HEADER = """model m = "tiny"
+agent Solo { model = m }
+agent Named(name: text, age: int = 3) {
+    model = m
+    system = "You are {name}."
+}
+"""
+Build = Callable[..., ModuleOp]
+Run = Callable[..., Outcome]
+
+
+@pytest.fixture
+def built(tmp_path: Path) -> Build:
+    """Return a function that builds the source of declarations."""
+
+    def make(source: str) -> ModuleOp:
+        path = tmp_path / "main.loom"
+        path.write_text(HEADER + source, encoding="utf-8")
+        module = build(check_file(path))
+        verify_module(module)
+        verify_locations(module)
+        return module
+
+    return make
+
+
+@pytest.fixture
+def run(built: Build, tiny: Model, tmp_path: Path) -> Run:
+    """Return a function that runs the body of a workflow with the reference interpreter."""
+
+    def work(body: str, result: str = "int", declarations: str = "", **inputs: Any) -> Outcome:
+        kinds = {int: "int", str: "text", list: "[text]"}
+        params = ", ".join(f"{name}: {kinds[type(value)]}" for name, value in inputs.items())
+        main = f"workflow main({params}) -> {result} {{\n{body}\n}}\n"
+        module = built(declarations + main)
+        context = CompileContext(base_dir=tmp_path)
+        for one in (InlineWorkflows(), SegmentPrompts()):
+            one.apply(context, module)
+            verify_module(module)
+        program = decode(parse(module_text(module, locations=True)))
+
+        async def interpreted() -> Outcome:
+            tools = ToolRunner(program.tools)
+            values = parse_inputs(program.workflows["main"].inputs, inputs)
+            try:
+                return await interpret(program, "main", values, {"m": tiny}, tools)
+            finally:
+                tools.close()
+
+        return asyncio.run(interpreted())
+
+    return work
+
+
+def ops(module: ModuleOp, kind: type[Any]) -> list[Any]:
+    return [op for op in module.walk() if isinstance(op, kind)]
+
+
+@pytest.mark.parametrize(
+    ("expression", "result", "value"),
+    [
+        ("1 + 2 * 3", "int", 7),
+        ("7 // 2 - -1", "int", 4),
+        ("7 % 4", "int", 3),
+        ("1 / 4", "float", 0.25),
+        ("3", "float", 3.0),
+        ('"a" + "b{1 + 1}"', "text", "ab2"),
+        ('"{[1, 2]}|{none}|{true}"', "text", "1\n2||true"),
+        ('"{{}}{ {a: "é", b: 1} }"', "text", '{}{"a":"é","b":1}'),
+        ('join(["a", "b"], "-")', "text", "a-b"),
+        ('len("añ") + len([1, 2, 3])', "int", 5),
+        ("1 < 2 < 3", "bool", True),
+        ("1 < 3 <= 2", "bool", False),
+        ('"a" in ["a", "b"] and not ("x" in "abc")', "bool", True),
+        ("false or 2 > 1", "bool", True),
+        ('["x", "y"][-1]', "text", "y"),
+        ('{b: [1], a: "x"}', "{a: text, b: [float], c: text?}", {"a": "x", "b": [1.0], "c": None}),
+        ("[1] + [2.5]", "[float]", [1.0, 2.5]),
+        ("[]", "[text]", []),
+        ("none", "int?", None),
+    ],
+)
+def test_expressions(run: Run, expression: str, result: str, value: Any) -> None:
+    found = run(f"return {expression}", result).value
+    assert found == value
+    assert type(found) is type(value)
+
+
+RETURNS = """
+if n < 1 { return 10 }
+var x = 0
+if n < 5 {
+    x = 1
+    if n == 2 { return 20 }
+    if n == 3 {
+        x = 2
+    } else {
+        if n == 4 { return 40 }
+    }
+} else {
+    repeat 3 {
+        x = x + 1
+        if x == n - 5 { return 100 + x }
+        x = x + 1
+    }
+}
+repeat max 4 {
+    x = x + 10
+    if x + n == 41 { return x }
+    until x > 30
+}
+return x + 1000
+"""
+
+
+@pytest.mark.parametrize(
+    ("n", "value"),
+    enumerate([10, 1031, 20, 1032, 40, 36, 101, 1036, 103, 1036]),
+)
+def test_return_leaves_the_workflow_wherever_it_stands(run: Run, n: int, value: int) -> None:
+    assert run(RETURNS, n=n).value == value
+
+
+def test_loops_carry_what_they_change(run: Run) -> None:
+    body = """
+    var a = 0
+    var b = 1
+    var seen = ""
+    for w in words {
+        let t = a + b
+        a = b
+        b = t
+        if w == "skip" { seen = seen + "!" } else { seen = seen + w }
+    }
+    return "{a} {b} {seen}"
+    """
+    assert run(body, "text", words=["x", "skip", "y"]).value == "2 3 x!y"
+
+
+def test_repeat_max_stops_at_its_condition_or_its_bound(run: Run) -> None:
+    body = "var n = 0\nrepeat max {} {{\nn = n + 1\nuntil n >= {}\n}}\nreturn n"
+    assert run(body.format(5, 3)).value == 3
+    assert run(body.format(2, 9)).value == 2
+
+
+def test_a_map_with_a_branch_gives_none_where_it_is_not_taken(run: Run) -> None:
+    body = 'return map w in words {\nif w != "b" { "{w}!" }\n}'
+    assert run(body, "[text?]", words=["a", "b", "c"]).value == ["a!", None, "c!"]
+
+
+def test_a_narrowed_optional_is_its_value(run: Run) -> None:
+    maybe = 'workflow maybe(x: text) -> text? {\nif x == "" { return none }\nreturn x\n}\n'
+    body = 'let x = maybe(w)\nif x == none { return "?" }\nreturn x + "."'
+    assert run(body, "text", maybe, w="").value == "?"
+    assert run(body, "text", maybe, w="a").value == "a."
+
+
+def test_a_failed_assert_and_a_fail_have_their_place(run: Run) -> None:
+    with pytest.raises(RunError, match=r"n is 2") as caught:
+        run('assert n < 2 else "n is {n}"\nreturn n', n=2)
+    assert "main.loom:8:1" in str(caught.value)
+    with pytest.raises(RunError, match="no luck"):
+        run('if n == 2 { fail "no luck" }\nreturn n', n=2)
+    assert run('if n == 2 { fail "no luck" }\nreturn n', n=3).value == 3
+
+
+def prompts(outcome: Outcome, tiny: Model) -> list[str]:
+    return [tiny.tokenizer.decode(record.prompt_ids) for record in outcome.asks]
+
+
+def test_a_branch_that_is_not_taken_leaves_the_history_alone(run: Run, tiny: Model) -> None:
+    body = """
+    if n > 1 { Solo.ask("one", max = 1) }
+    if n > 2 { Solo.ask("two", max = 1) }
+    return Solo.ask("three", max = 1)
+    """
+    last = prompts(run(body, "text", n=2), tiny)[-1]
+    assert "one" in last
+    assert "two" not in last
+
+
+def test_one_agent_by_several_names_has_one_history(run: Run, tiny: Model) -> None:
+    body = """
+    let a = Named("Ann")
+    let team = [a, Named("Bo")]
+    a.ask("first", max = 1)
+    team[0].ask("second", max = 1)
+    for t in team { t.ask("third", max = 1) }
+    gather t in team for 2 { t.ask("round {round}", max = 1) }
+    return a.ask("last", max = 1)
+    """
+    last = prompts(run(body, "text"), tiny)[-1]
+    order = [
+        last.index(word) for word in ("first", "second", "third", "round 1", "round 2", "last")
+    ]
+    assert order == sorted(order)
+    assert "Bo" not in last
+
+
+def test_agents_made_at_run_time_keep_their_histories(run: Run, tiny: Model) -> None:
+    body = """
+    let team = map w in words { Named(w) }
+    for t in team { t.ask("hello {t.name}", max = 1) }
+    team[1].ask("you alone", max = 1)
+    var all = ""
+    for t in team { all = all + t.ask("again {all}", max = 1) }
+    gather t in team for 1 { t.ask("together", max = 1) }
+    return team[1].ask("end", max = 1)
+    """
+    last = prompts(run(body, "text", words=["ann", "bo"]), tiny)[-1]
+    order = [last.index(word) for word in ("hello bo", "you alone", "again", "together", "end")]
+    assert order == sorted(order)
+    assert "hello ann" not in last
+
+
+def test_a_workflow_gives_back_the_histories_of_agents(run: Run, tiny: Model) -> None:
+    helper = """
+    workflow helper(one: Named, many: [Named], q: text) -> text {
+        for t in many { t.ask("{q} many", max = 1) }
+        let judged = Solo.ask("own instance", max = 1)
+        return one.ask("{q} one", max = 1)
+    }
+    """
+    body = """
+    let a = Named("Ann")
+    let b = Named("Bo", 4)
+    helper(a, [b], "q1")
+    helper(a, [b], "q2")
+    b.ask("age {b.age}", max = 1)
+    return a.ask("end", max = 1)
+    """
+    outcome = run(body, "text", helper)
+    texts = prompts(outcome, tiny)
+    ann, bo = texts[-1], texts[-2]
+    assert [ann.count(q) for q in ("q1 one", "q2 one", "many")] == [1, 1, 0]
+    assert [bo.count(q) for q in ("q1 many", "q2 many", "one", "age 4")] == [1, 1, 0, 1]
+    own = [text for text in texts if "own" in text]
+    assert [text.count("own instance") for text in own] == [1, 1]
+
+
+def test_places_are_those_of_the_source(built: Build) -> None:
+    module = built('workflow main() -> text {\n    return Solo.ask("hi", max = 1)\n}')
+    (ask,) = ops(module, AskOp)
+    assert ask.place.data == "main.loom:8:12"
+    assert isinstance(ask.location, FileLineColLoc)
+    assert (ask.location.line.data, ask.location.column.data) == (8, 12)
+
+
+def test_control_flow_keeps_its_form(built: Build) -> None:
+    module = built("""workflow main(words: [text], rounds: int(1..3)) -> text {
+        let team = [Named("a"), Named("b")]
+        for w in words { Named(w).ask(w, max = 1) }
+        for t in team { t.ask("x", max = 1) }
+        gather t in team for rounds { t.ask("{others}", max = 1) }
+        repeat max 3 {
+            let a = Solo.ask("x", max = 1)
+            until a == ""
+        }
+        return "done"
+    }""")
+    assert len(ops(module, GatherOp)) == 1
+    assert len(ops(module, MapOp)) == 1  # the parallel loop over agents
+    (loop,) = ops(module, ForOp)
+    assert not loop.iter_args  # parallel
+    (until,) = ops(module, WhileOp)
+    assert len(until.res) == 2  # the count and the history
+
+
+def test_an_if_that_ends_the_program_yields_only_the_result(built: Build) -> None:
+    module = built("""workflow main(n: int) -> text {
+        let a = Solo.ask("x", max = 1)
+        if n > 1 { return Solo.ask("y", max = 1) }
+        let b = Solo.ask("z", max = 1)
+        return b
+    }""")
+    (branch,) = ops(module, IfOp)
+    assert len(branch.output) == 1
+
+
+def test_a_workflow_that_takes_agents_is_private(built: Build) -> None:
+    module = built("""workflow inner(a: Named) -> text { return a.ask("x", max = 1) }
+    workflow main() -> text { return inner(Named("a")) }""")
+    inner, main = ops(module, WorkflowOp)
+    assert "sym_visibility" in inner.attributes
+    assert "sym_visibility" not in main.attributes
+    (call,) = ops(module, InvokeOp)
+    assert len(call.values) == 2
+
+
+@pytest.mark.parametrize(
+    ("statement", "what"),
+    [
+        ("match n {\n 1 => { }\n _ => { }\n}", "`match`"),
+        ('try { Solo.ask("x", max = 1) } else e { fail e }', "`try`"),
+        ('let r = race { "x", "y" }', "`race`"),
+        ('let f = first 1 of { "x", "y" }', "`first k of`"),
+        ('let g = gather s in [Solo] until n > 1 max 2 { s.ask("x", max = 1) }', "until"),
+        ('let g = gather s in [Solo] for 1 timeout 5s { s.ask("x", max = 1) }', "timeout"),
+        ('var v = Named("x")\nv.ask("y", max = 1)', "a `var` that holds agents"),
+    ],
+)
+def test_forms_that_are_not_lowered_say_so(built: Build, statement: str, what: str) -> None:
+    with pytest.raises(CompileError, match="is not supported yet") as caught:
+        built(f"workflow main(n: int(1..3)) -> int {{\n{statement}\nreturn n\n}}")
+    assert what in str(caught.value)
+    assert "main.loom:8:" in str(caught.value) or "main.loom:9:" in str(caught.value)
+
+
+EFFECT = 'tool note(line: text) -> text {\nimpl = "tools:note"\neffect\n}\n'
+
+
+def test_effects_are_chained_through_loops_and_maps(built: Build) -> None:
+    module = built(
+        EFFECT
+        + """workflow main(words: [text]) -> text {
+        note("first")
+        for w in words { note(w) }
+        let all = map w in words { note(w) }
+        if len(all) > 2 { return note("many") }
+        return note("few")
+    }"""
+    )
+    (start,) = ops(module, TokenOp)
+    (first, *_), (loop,), (each,) = ops(module, EffectOp), ops(module, ForOp), ops(module, MapOp)
+    assert first.token is start.token
+    assert list(loop.iter_args) == [first.next]
+    assert list(each.carried) == [loop.res[0]]
+    (end,) = ops(module, ReturnOp)
+    (branch,) = ops(module, IfOp)
+    assert set(end.values) == set(branch.output)
+
+
+def test_effects_in_a_gather_are_not_lowered_yet(built: Build) -> None:
+    with pytest.raises(CompileError, match="is not supported yet"):
+        built(
+            EFFECT + 'workflow main() -> [text] { return gather s in [Solo] for 1 { note("x") } }'
+        )
+
+
+def test_many_early_returns_do_not_exhaust_the_stack(run: Run) -> None:
+    lines = "\n".join(f"if n == {index} {{ return {index} + 1000 }}" for index in range(60))
+    assert run(f"{lines}\nreturn 0", n=59).value == 1059
+    assert run(f"{lines}\nreturn 0", n=60).value == 0
