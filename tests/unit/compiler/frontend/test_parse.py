@@ -85,6 +85,7 @@ workflow w(x: T, ys: [text]) -> text {
     }
     match x.a { "x" => { }  _ => { n = 2 } }
     repeat 3 { a.ask("x", max = 3) }
+    repeat max 2 { n = n + 1 until n > 3 }
     repeat max 3 {
         n = n + 1
         until n > 3
@@ -119,7 +120,7 @@ test "it" {
     workflow = module.declarations[-2]
     assert isinstance(workflow, s.WorkflowDecl)
     assert [attribute.name.name for attribute in workflow.attributes] == ["deadline", "critical"]
-    assert len(workflow.body.statements) == 14
+    assert len(workflow.body.statements) == 15
 
 
 def test_spans_are_of_the_text_they_name() -> None:
