@@ -100,17 +100,14 @@ def write_text(path: Path, text: str) -> None:
 
 def write_bundle(compiled: Compiled, folder: Path) -> None:
     """Write a compiled script as a bundle, whole or not at all. Raises BundleError."""
-    from tokenloom.ir.declarations import ModelOp
-    from tokenloom.ir.exec_model import ModelOp as ExecModelOp
+    from tokenloom.ir.exec_model import ModelOp
     from tokenloom.runtime.bundle import Manifest
     from tokenloom.runtime.bundle import write_bundle as write
 
-    ops = list(compiled.module.body.block.ops)
-    sources = {op.sym_name.data: op.source.data for op in ops if isinstance(op, ModelOp)}
     models = {
-        op.sym_name.data: {"source": sources[op.sym_name.data], "digest": op.digest.data}
-        for op in ops
-        if isinstance(op, ExecModelOp)
+        op.sym_name.data: {"source": op.source.data if op.source else "", "digest": op.digest.data}
+        for op in compiled.module.body.block.ops
+        if isinstance(op, ModelOp)
     }
     manifest = Manifest(
         versions={name: version(name) for name in _VERSIONED},
