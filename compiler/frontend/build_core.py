@@ -17,7 +17,7 @@ from xdsl.dialects.builtin import FloatAttr, IntegerAttr, LocationAttr, f64, i1,
 from xdsl.dialects.scf import IfOp, YieldOp
 from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
 
-from tokenloom.compiler.diagnostics import CompileError, file_location
+from tokenloom.compiler.diagnostics import CompileError, Note, file_location
 from tokenloom.compiler.frontend import syntax
 from tokenloom.compiler.frontend.build_scope import Cell, RootScope, Scope
 from tokenloom.compiler.frontend.checked import Checked, Constant, Local
@@ -38,6 +38,8 @@ class Spanned(Protocol):
 OpT = TypeVar("OpT", bound=Operation)
 TEXT = TextType()
 _HINT = re.compile(r"[A-Za-z_][A-Za-z_0-9]*", re.ASCII)
+MAX_DEPTH = 64
+"""Regions inside of each other: xDSL prints and parses them by recursion."""
 _INT64 = range(-(2**63), 2**63)
 
 
@@ -194,6 +196,7 @@ class Core:
         `is_final` nothing follows in this block, so what nobody can read is left out.
         """
         around = self.scope
+        self.require_shallow(node)
         inner = [Scope(Block(), around, is_final=is_final) for _ in range(2)]
         for scope, build in zip(inner, (then, otherwise), strict=True):
             self.scope = scope
@@ -211,6 +214,15 @@ class Core:
         if result is not None:
             around.declare(result)
         self.write_results(cells, op.output)
+
+    def require_shallow(self, node: syntax.Node) -> None:
+        """Raise CompileError where regions nest so deeply that printing them would not work."""
+        if self.scope.depth >= MAX_DEPTH:
+            notes = [
+                Note("an `if` that returns nests all that follows it"),
+                Note("set a `var` and return it at the end, or call a workflow", kind="help"),
+            ]
+            raise CompileError(f"nested more than {MAX_DEPTH} levels deep", node.span, notes)
 
     def choose(
         self,

@@ -37,6 +37,7 @@ class Scope:
         self.block = block
         self.parent = parent
         self.is_final = is_final
+        self.depth: int = 0 if parent is None else parent.depth + 1
         self.values: dict[Cell, SSAValue] = {}
         self._own: set[Cell] = set()
         self._kept: set[Cell] = set()

@@ -85,6 +85,7 @@ class Statements:
     def sequence(self, statements: Sequence[syntax.Statement], tail: Tail | None = None) -> None:
         """Build statements, then `tail` unless one of them returned."""
         for index, statement in enumerate(statements):
+            self.core.require_shallow(statement)
             if isinstance(statement, _Jumping) and self.returns(statement):
                 self._split(statement, statements[index + 1 :], tail)
                 return

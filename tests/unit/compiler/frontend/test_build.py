@@ -146,7 +146,7 @@ return x + 1000
 
 @pytest.mark.parametrize(
     ("n", "value"),
-    enumerate([10, 1031, 20, 1032, 40, 36, 101, 1036, 103, 1036]),
+    list(enumerate([10, 1031, 20, 1032, 40, 36, 101, 1036, 103, 1036])),
 )
 def test_return_leaves_the_workflow_wherever_it_stands(run: Run, n: int, value: int) -> None:
     assert run(RETURNS, n=n).value == value
@@ -368,7 +368,16 @@ def test_effects_in_a_gather_are_not_lowered_yet(built: Build) -> None:
         )
 
 
-def test_many_early_returns_do_not_exhaust_the_stack(run: Run) -> None:
-    lines = "\n".join(f"if n == {index} {{ return {index} + 1000 }}" for index in range(60))
-    assert run(f"{lines}\nreturn 0", n=59).value == 1059
-    assert run(f"{lines}\nreturn 0", n=60).value == 0
+def early_returns(count: int) -> str:
+    return "\n".join(f"if n == {index} {{ return {index} + 1000 }}" for index in range(count))
+
+
+def test_many_early_returns_nest(run: Run) -> None:
+    assert run(f"{early_returns(60)}\nreturn 0", n=59).value == 1059
+    assert run(f"{early_returns(60)}\nreturn 0", n=60).value == 0
+
+
+def test_too_many_early_returns_are_an_error_with_its_place(built: Build) -> None:
+    with pytest.raises(CompileError, match="nested more than 64 levels deep") as caught:
+        built(f"workflow main(n: int) -> int {{\n{early_returns(500)}\nreturn 0\n}}")
+    assert "main.loom:71:" in str(caught.value)
