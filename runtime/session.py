@@ -173,13 +173,14 @@ class _Session:
     def run(self, workflow: Workflow, values: list[Value]) -> RunResult:
         start_ns = time.perf_counter_ns()
         with ExitStack() as stack:
+            tools = self._tools(workflow, stack)  # before the models: these take longer
             models: dict[str, Model] = {}
             engines: dict[str, Engine] = {}
             for name in sorted({s.model for s in walk(workflow.body) if isinstance(s, RootStep)}):
                 models[name] = self._model(name)
                 engines[name] = self._engine(name, models[name], stack)
             ready_ns = time.perf_counter_ns()
-            outcome = asyncio.run(self._execute(workflow, values, models, engines))
+            outcome = asyncio.run(self._execute(workflow, values, tools, models, engines))
         end_ns = time.perf_counter_ns()
         stats = self.trace.metrics()
         stats["load_ms"] = (ready_ns - start_ns) / 1e6
@@ -191,26 +192,28 @@ class _Session:
         self,
         workflow: Workflow,
         values: list[Value],
+        tools: ToolRunner,
         models: Mapping[str, Model],
         engines: Mapping[str, Engine],
     ) -> Outcome:
+        return await execute(
+            self.program,
+            workflow.name,
+            values,
+            EngineAnswerer(models, engines),
+            tools,
+            redactor=self.redactor,
+            seed=self.options.seed,
+            listener=self.listener,
+        )
+
+    def _tools(self, workflow: Workflow, stack: ExitStack) -> ToolRunner:
         listener = self.listener
         tools = ToolRunner(self.program.tools, listener.tool_started, listener.tool_finished)
-        try:
-            called = {step.tool for step in walk(workflow.body) if isinstance(step, CallStep)}
-            tools.check(sorted(called))
-            return await execute(
-                self.program,
-                workflow.name,
-                values,
-                EngineAnswerer(models, engines),
-                tools,
-                redactor=self.redactor,
-                seed=self.options.seed,
-                listener=listener,
-            )
-        finally:
-            tools.close()
+        stack.callback(tools.close)
+        called = {step.tool for step in walk(workflow.body) if isinstance(step, CallStep)}
+        tools.check(sorted(called))
+        return tools
 
     def _model(self, name: str) -> Model:
         model = resolve(self.program.models[name], self.options.base_dir)
