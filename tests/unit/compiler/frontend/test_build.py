@@ -2,85 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 from xdsl.dialects.builtin import FileLineColLoc, ModuleOp
 from xdsl.dialects.scf import ForOp, IfOp, WhileOp
 
-from tokenloom.compiler.context import CompileContext
 from tokenloom.compiler.diagnostics import CompileError
-from tokenloom.compiler.frontend.build import build
-from tokenloom.compiler.frontend.check import check_file
-from tokenloom.compiler.transforms.inline_workflows import InlineWorkflows
-from tokenloom.compiler.transforms.segment_prompts import SegmentPrompts
 from tokenloom.ir.declarations import ReturnOp, WorkflowOp
 from tokenloom.ir.flow import AskOp, EffectOp, GatherOp, InvokeOp, MapOp, TokenOp
-from tokenloom.ir.printing import module_text
-from tokenloom.ir.verify import verify_locations, verify_module
-from tokenloom.models.registry import Model
 from tokenloom.runtime.errors import RunError
 from tokenloom.runtime.executor import Outcome
-from tokenloom.runtime.inputs import parse_inputs
-from tokenloom.runtime.program import decode, parse
-from tokenloom.runtime.reference import interpret
-from tokenloom.runtime.tools import ToolRunner
 
-HEADER = """model m = "tiny"
-agent Solo { model = m }
-agent Named(name: text, age: int = 3) {
-    model = m
-    system = "You are {name}."
-}
-"""
 Build = Callable[..., ModuleOp]
 Run = Callable[..., Outcome]
-
-
-@pytest.fixture
-def built(tmp_path: Path) -> Build:
-    """Return a function that builds the source of declarations."""
-
-    def make(source: str) -> ModuleOp:
-        path = tmp_path / "main.loom"
-        path.write_text(HEADER + source, encoding="utf-8")
-        module = build(check_file(path))
-        verify_module(module)
-        verify_locations(module)
-        return module
-
-    return make
-
-
-@pytest.fixture
-def run(built: Build, tiny: Model, tmp_path: Path) -> Run:
-    """Return a function that runs the body of a workflow with the reference interpreter."""
-
-    def work(body: str, result: str = "int", declarations: str = "", **inputs: Any) -> Outcome:
-        kinds = {int: "int", str: "text", list: "[text]"}
-        params = ", ".join(f"{name}: {kinds[type(value)]}" for name, value in inputs.items())
-        main = f"workflow main({params}) -> {result} {{\n{body}\n}}\n"
-        module = built(declarations + main)
-        context = CompileContext(base_dir=tmp_path)
-        for one in (InlineWorkflows(), SegmentPrompts()):
-            one.apply(context, module)
-            verify_module(module)
-        program = decode(parse(module_text(module, locations=True)))
-
-        async def interpreted() -> Outcome:
-            tools = ToolRunner(program.tools)
-            values = parse_inputs(program.workflows["main"].inputs, inputs)
-            try:
-                return await interpret(program, "main", values, {"m": tiny}, tools)
-            finally:
-                tools.close()
-
-        return asyncio.run(interpreted())
-
-    return work
 
 
 def ops(module: ModuleOp, kind: type[Any]) -> list[Any]:
@@ -193,80 +129,6 @@ def test_a_failed_assert_and_a_fail_have_their_place(run: Run) -> None:
     with pytest.raises(RunError, match="no luck"):
         run('if n == 2 { fail "no luck" }\nreturn n', n=2)
     assert run('if n == 2 { fail "no luck" }\nreturn n', n=3).value == 3
-
-
-def prompts(outcome: Outcome, tiny: Model) -> list[str]:
-    return [tiny.tokenizer.decode(record.prompt_ids) for record in outcome.asks]
-
-
-def test_a_branch_that_is_not_taken_leaves_the_history_alone(run: Run, tiny: Model) -> None:
-    body = """
-    if n > 1 { Solo.ask("one", max = 1) }
-    if n > 2 { Solo.ask("two", max = 1) }
-    return Solo.ask("three", max = 1)
-    """
-    last = prompts(run(body, "text", n=2), tiny)[-1]
-    assert "one" in last
-    assert "two" not in last
-
-
-def test_one_agent_by_several_names_has_one_history(run: Run, tiny: Model) -> None:
-    body = """
-    let a = Named("Ann")
-    let team = [a, Named("Bo")]
-    a.ask("first", max = 1)
-    team[0].ask("second", max = 1)
-    for t in team { t.ask("third", max = 1) }
-    gather t in team for 2 { t.ask("round {round}", max = 1) }
-    return a.ask("last", max = 1)
-    """
-    last = prompts(run(body, "text"), tiny)[-1]
-    order = [
-        last.index(word) for word in ("first", "second", "third", "round 1", "round 2", "last")
-    ]
-    assert order == sorted(order)
-    assert "Bo" not in last
-
-
-def test_agents_made_at_run_time_keep_their_histories(run: Run, tiny: Model) -> None:
-    body = """
-    let team = map w in words { Named(w) }
-    for t in team { t.ask("hello {t.name}", max = 1) }
-    team[1].ask("you alone", max = 1)
-    var all = ""
-    for t in team { all = all + t.ask("again {all}", max = 1) }
-    gather t in team for 1 { t.ask("together", max = 1) }
-    return team[1].ask("end", max = 1)
-    """
-    last = prompts(run(body, "text", words=["ann", "bo"]), tiny)[-1]
-    order = [last.index(word) for word in ("hello bo", "you alone", "again", "together", "end")]
-    assert order == sorted(order)
-    assert "hello ann" not in last
-
-
-def test_a_workflow_gives_back_the_histories_of_agents(run: Run, tiny: Model) -> None:
-    helper = """
-    workflow helper(one: Named, many: [Named], q: text) -> text {
-        for t in many { t.ask("{q} many", max = 1) }
-        let judged = Solo.ask("own instance", max = 1)
-        return one.ask("{q} one", max = 1)
-    }
-    """
-    body = """
-    let a = Named("Ann")
-    let b = Named("Bo", 4)
-    helper(a, [b], "q1")
-    helper(a, [b], "q2")
-    b.ask("age {b.age}", max = 1)
-    return a.ask("end", max = 1)
-    """
-    outcome = run(body, "text", helper)
-    texts = prompts(outcome, tiny)
-    ann, bo = texts[-1], texts[-2]
-    assert [ann.count(q) for q in ("q1 one", "q2 one", "many")] == [1, 1, 0]
-    assert [bo.count(q) for q in ("q1 many", "q2 many", "one", "age 4")] == [1, 1, 0, 1]
-    own = [text for text in texts if "own" in text]
-    assert [text.count("own instance") for text in own] == [1, 1]
 
 
 def test_places_are_those_of_the_source(built: Build) -> None:
