@@ -64,19 +64,20 @@ class PlaceAttention(ModulePass):
     def _decide(self, function: FunctionOp, machine: Machine, plan: Plan) -> Decision:
         config = ModelConfig.from_json(json.loads(function.config.data))
         phase, subject = function.phase.data, function.sym_name.data
+        model = subject.removesuffix(f"_{phase.value}")
         shape = model_shape(config)
         contexts = [c for c in CONTEXTS if c <= config.max_context] or [config.max_context]
         batches = BATCHES if phase is Phase.DECODE else [min(512, contexts[0])]
         table = CostModel(machine).attention_table(shape, phase.value, batches, contexts)
         plan.placements += [
-            PlacementRow(subject, phase.value, row.batch, row.context, row.time_ns, row.best)
+            PlacementRow(model, phase.value, row.batch, row.context, row.time_ns, row.best)
             for row in table
         ]
         chosen, reason = self._choose(phase, table, machine)
         decision = Decision(
             id=f"placement.{subject}",
             kind="placement",
-            subject=f"{phase.value} attention of {subject.rpartition('_')[0]}",
+            subject=f"{phase.value} attention of {model}",
             place=place_of(function.location),
             chosen=chosen,
             alternatives=_alternatives(table),
