@@ -14,7 +14,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def load_contract() -> Any:
     spec = importlib.util.spec_from_file_location("allow_contract", ROOT / ".ci/allow_contract.py")
-    assert spec and spec.loader
+    assert spec
+    assert spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -136,5 +136,5 @@ def plan(
     elif not html:
         for table in plan_view.tables(compiled.plan):
             output_console().print(table)
-        for text in compiled.plan.assumptions:
-            output_console().print(text, markup=False)
+        for line in [*plan_view.decision_lines(compiled.plan), *compiled.plan.assumptions]:
+            output_console().print(line, markup=False)

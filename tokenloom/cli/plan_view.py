@@ -5,12 +5,13 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from tokenloom.compiler.plan import Plan
+    from tokenloom.compiler.plan import Alternative, Decision, PlacementRow, Plan
 
 CSS = """body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 76rem; }
 table { border-collapse: collapse; margin: 0 0 2rem; } caption { text-align: left;
@@ -34,11 +35,8 @@ def milliseconds(time_ns: float | None) -> str:
 
 def views(plan: Plan) -> list[View]:
     """Return the plan's tables, the most asked for first."""
-    return [
-        view
-        for view in (_workflows(plan), _asks(plan), _decisions(plan), _placements(plan))
-        if view.rows
-    ]
+    found = [_workflows(plan), _asks(plan), _decisions(plan), *_placements(plan)]
+    return [view for view in found if view.rows]
 
 
 def _workflows(plan: Plan) -> View:
@@ -90,60 +88,61 @@ def _asks(plan: Plan) -> View:
 
 def _decisions(plan: Plan) -> View:
     rows = [
-        (
-            d.id,
-            d.kind,
-            d.subject,
-            d.place,
-            d.chosen,
-            "; ".join(
-                " ".join(
-                    part
-                    for part in (
-                        a.name,
-                        milliseconds(a.time_ns),
-                        "" if a.tokens is None else f"{a.tokens} tokens",
-                        "" if a.size_bytes is None else f"{a.size_bytes:,} bytes",
-                    )
-                    if part
-                )
-                for a in d.alternatives
-            ),
-            d.reason,
-        )
+        (d.id, d.subject, Path(d.place).name, d.chosen, _alternatives(d), d.reason)
         for d in plan.decisions.values()
     ]
-    columns = ("id", "kind", "subject", "place", "chosen", "alternatives", "reason")
-    return View("Decisions", columns, rows)
+    return View("Decisions", ("id", "subject", "place", "chosen", "alternatives", "why"), rows)
 
 
-def _placements(plan: Plan) -> View:
-    devices = sorted({device for row in plan.placements for device in row.time_ns})
-    rows = [
-        (
-            row.model,
-            row.phase,
-            str(row.batch),
-            str(row.context),
-            *(_microseconds(row.time_ns.get(device)) for device in devices),
-            row.best,
+def _alternatives(decision: Decision) -> str:
+    def one(alternative: Alternative) -> str:
+        tokens, size = alternative.tokens, alternative.size_bytes
+        parts = (
+            milliseconds(alternative.time_ns),
+            "" if tokens is None else f"{tokens:,} tokens",
+            "" if size is None else f"{size:,} bytes",
         )
-        for row in plan.placements
-    ]
-    columns = ("model", "phase", "batch", "context", *devices, "best")
-    return View("Attention of one layer by device (predicted)", columns, rows)
+        return " ".join([alternative.name, *filter(None, parts)])
+
+    return "; ".join(map(one, decision.alternatives))
 
 
-def _microseconds(time_ns: float | None) -> str:
-    return "" if time_ns is None else f"{time_ns / 1e3:,.1f} us"
+def _placements(plan: Plan) -> list[View]:
+    """Return for each function a table of batch by context: the quickest device and its time."""
+    found: list[View] = []
+    for key in dict.fromkeys((row.model, row.phase) for row in plan.placements):
+        rows = [row for row in plan.placements if (row.model, row.phase) == key]
+        contexts = sorted({row.context for row in rows})
+        cells = {(row.batch, row.context): row for row in rows}
+        lines = [
+            (str(batch), *(_cell_of(cells[batch, context]) for context in contexts))
+            for batch in sorted({row.batch for row in rows})
+        ]
+        title = f"{key[0]}: quickest device for a layer's {key[1]} attention, batch by context"
+        found.append(View(title, ("batch", *map(str, contexts)), lines))
+    return found
+
+
+def _cell_of(row: PlacementRow) -> str:
+    others = [f"{name} {t / 1e3:,.0f}" for name, t in row.time_ns.items() if name != row.best]
+    best = f"{row.best} {row.time_ns[row.best] / 1e3:,.0f} us"
+    return f"{best} ({', '.join(others)})" if others else best
+
+
+def decision_lines(plan: Plan) -> Iterable[str]:
+    """Yield the decisions as text, which reads better than a wide table."""
+    for view_id, subject, place, chosen, alternatives, why in _decisions(plan).rows:
+        yield f"{view_id}  {subject}  {place}"
+        yield f"    {chosen}: {why}"
+        yield f"    of {alternatives}"
 
 
 def tables(plan: Plan) -> Iterable[Table]:
-    """Yield the plan's tables for a terminal."""
-    for view in views(plan):
+    """Yield the plan's tables for a terminal, all but the decisions."""
+    for view in [_workflows(plan), _asks(plan), *_placements(plan)]:
         table = Table(title=view.title, title_justify="left")
         for column in view.columns:
-            table.add_column(column, overflow="fold")
+            table.add_column(column, overflow="fold", no_wrap=column in ("ask", "workflow"))
         for row in view.rows:
             table.add_row(*row)
         yield table

@@ -13,8 +13,8 @@ from xdsl.ir import Operation, SSAValue
 
 from tokenloom.ir import exec, flow
 from tokenloom.ir import values as ir
-from tokenloom.runtime.program_places import place_of
-from tokenloom.runtime.program_values import value_function
+from tokenloom.runtime.program.places import place_of
+from tokenloom.runtime.program.values import value_function
 from tokenloom.runtime.steps import (
     AskSettings,
     AskStep,

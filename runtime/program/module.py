@@ -1,7 +1,4 @@
-"""From IR to plain steps: a bundle's `exec` module, or a `flow` module for the reference.
-
-Together with `program_*` the only place of the runtime that knows IR, besides the reference.
-"""
+"""A whole module to plain data: a bundle's `exec` module, or a `flow` module for the reference."""
 
 from __future__ import annotations
 
@@ -19,13 +16,11 @@ from tokenloom.ir import declarations, exec
 from tokenloom.ir.dialects import make_context
 from tokenloom.ir.exec_model import ModelOp as ExecModelOp
 from tokenloom.ir.verify import verify_module
-from tokenloom.runtime.program_blocks import BlockDecoder, ProgramError
-from tokenloom.runtime.program_model import decode_model
-from tokenloom.runtime.program_places import place_of
+from tokenloom.runtime.program.blocks import BlockDecoder, ProgramError
+from tokenloom.runtime.program.model import decode_model
+from tokenloom.runtime.program.places import place_of
 from tokenloom.runtime.steps import AgentSpec, Program, Workflow
 from tokenloom.runtime.tools import ToolSpec
-
-__all__ = ["ProgramError", "decode", "parse"]
 
 OpT = TypeVar("OpT", bound=Operation)
 
