@@ -19,7 +19,6 @@ from tokenloom.compiler.context import CompileContext
 from tokenloom.compiler.options import CompileOptions
 from tokenloom.compiler.plan import Plan
 from tokenloom.ir.printing import print_module
-from tokenloom.ir.printing import print_module
 from tokenloom.ir.verify import PHASES, Phase, verify_locations, verify_module, verify_phase
 
 PassType = type[ModulePass]
