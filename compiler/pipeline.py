@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import importlib
-from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,6 +13,7 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass
 from xdsl.utils.exceptions import VerifyException
 
+from tokenloom.compiler.collector import collector_paused
 from tokenloom.compiler.context import CompileContext
 from tokenloom.compiler.options import CompileOptions
 from tokenloom.compiler.plan import Plan
@@ -99,7 +98,7 @@ def lower(
     plan.machine, plan.device, plan.mode = options.machine_name, options.device, options.mode
     dump = _Dump(dump_dir)
     dump.write("build", module)
-    with _collector_paused():
+    with collector_paused():
         for phase in PHASES[: PHASES.index(to) + 1]:
             for name in PIPELINE[phase]:
                 _run(make_pass(name, options), ctx, module, dump)
@@ -109,18 +108,6 @@ def lower(
         if not options.verify:
             _verify(PIPELINE[to][-1], module, dump)
     return LoweringResult(module, plan, to)
-
-
-@contextmanager
-def _collector_paused() -> Generator[None]:
-    """Keep the garbage collector from going through a growing module again and again."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def make_pass(name: str, options: CompileOptions) -> ModulePass:

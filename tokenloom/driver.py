@@ -66,6 +66,7 @@ def compile(
     With `dump_dir`, the IR after each pass is written there. Raises CompileErrors or CompileError
     for a wrong program, ModelError and MachineError for what it names.
     """
+    from tokenloom.compiler.collector import collector_paused
     from tokenloom.compiler.frontend.build import build
     from tokenloom.compiler.frontend.check import check_file
     from tokenloom.compiler.options import CompileOptions
@@ -73,8 +74,9 @@ def compile(
 
     path = Path(script)
     options = options or CompileOptions(base_dir=path.parent)
-    checked = check_file(path)
-    lowered = lower(build(checked), options, to=to, dump_dir=dump_dir)
+    with collector_paused():
+        checked = check_file(path)
+        lowered = lower(build(checked), options, to=to, dump_dir=dump_dir)
     return Compiled(path, options, lowered.module, lowered.plan, tuple(checked.warnings))
 
 
