@@ -1,1 +1,1 @@
-"""From source to bundle: front end, analyses, passes, plan. It sees devices only as descriptions."""
+"""From source to bundle: front end, analyses, passes, plan. Devices are descriptions here."""
