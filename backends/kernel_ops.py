@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, cast
 
 from tokenloom.backends.device import Argument, Array, Buffer, DeviceError
@@ -58,12 +59,12 @@ class OpSchema:
     attrs: tuple[str, ...]
     arguments: tuple[ArgumentSchema, ...]
 
-    @property
+    @cached_property
     def buffers(self) -> tuple[ArgumentSchema, ...]:
         """The arguments that are buffers."""
         return tuple(a for a in self.arguments if a.kind != "scalar")
 
-    @property
+    @cached_property
     def scalars(self) -> tuple[ArgumentSchema, ...]:
         """The arguments that are numbers: `n`, before it `first` where rows have an origin."""
         return tuple(a for a in self.arguments if a.kind == "scalar")

@@ -7,16 +7,31 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
-from tokenloom.runtime.constrain import Constraint
 from tokenloom.runtime.pages import IntArray, PageTable
 from tokenloom.runtime.reuse import Node
-from tokenloom.runtime.sampling import SamplingParams
+from tokenloom.runtime.sampling import FloatArray, SamplingParams
 
 FinishReason = Literal["eos", "max", "stop", "answer"]
 """`eos`: an end-of-turn token was drawn; `max`: the budget is used up; `stop`: a stop text came;
 `answer`: the constrained answer is complete."""
+
+
+class TokenChooser(Protocol):
+    """Chooses the tokens of one answer instead of plain sampling; `Constraint` is the usual one."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether the answer is complete."""
+        ...
+
+    def choose(self, logits: FloatArray, params: SamplingParams, step: int) -> int:
+        """Return the id of token number `step`; an end-of-turn id ends the answer.
+
+        `logits` [vocab] are the caller's own. Called once for each token, in order.
+        """
+        ...
 
 
 class ContextHandle:
@@ -59,7 +74,7 @@ class Request:
     context: ContextHandle
     new_ids: tuple[int, ...]
     sampling: SamplingParams
-    constraint: Constraint | None = None
+    constraint: TokenChooser | None = None
     close_ids: tuple[int, ...] = ()
     segments: tuple[int, ...] = ()
     on_token: Callable[[str], None] | None = None

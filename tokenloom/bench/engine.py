@@ -6,6 +6,7 @@ subjects take turns, so that a slow minute of the machine meets all of them.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -22,7 +23,9 @@ from tokenloom.bench.subjects import Chooser, Logits, Subject, TokenLoom, Transf
 from tokenloom.models.registry import Model, fetch, resolve
 
 MODEL = "smollm2-135m-instruct"
-COLUMNS = ("engine", "tokens/s", "spread", "to transformers float32", "to bfloat16")
+COLUMNS = ("engine", "tokens/s", "best", "spread", "to transformers float32", "to bfloat16")
+BUSY_SPREAD = 0.5
+"""(slowest - fastest) / median beyond which a table says nothing of the engines."""
 PEERS = ("transformers float32", "transformers bfloat16")
 
 
@@ -59,6 +62,7 @@ QUICK = (
 
 def run(quick: bool = False) -> Report:
     """Measure all subjects on all cases, then compare tokens and logits with `host exact`."""
+    load = os.getloadavg()[0]
     gguf = fetch(MODEL, print)
     model = resolve(MODEL, Path())
     report = Report("engine")
@@ -79,6 +83,7 @@ def run(quick: bool = False) -> Report:
     finally:
         for subject in subjects:
             subject.close()
+    report.machine["load average"] = f"{load:.2f} at the start, {os.getloadavg()[0]:.2f} at the end"
     return report
 
 
@@ -106,7 +111,10 @@ def _speed(case: Case, subjects: Sequence[Subject], model: Model, repeats: int) 
             f"{samples[peer].median_s / sample.median_s:.2f}" if peer in samples else "-"
             for peer in PEERS
         ]
-        table.rows.append((name, f"{1 / sample.median_s:,.1f}", f"{sample.spread:.0%}", *ratios))
+        rates = (f"{1 / sample.median_s:,.1f}", f"{1 / min(sample.times_s):,.1f}")
+        table.rows.append((name, *rates, f"{sample.spread:.0%}", *ratios))
+    if max(sample.spread for sample in samples.values()) > BUSY_SPREAD:
+        table.remarks.append("Not to be quoted: such spread means that other work was running.")
     return table
 
 

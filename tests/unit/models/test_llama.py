@@ -2,14 +2,12 @@
 # (transformers and torch leave parts of their signatures open)
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from transformers import AutoModelForCausalLM
 
 from tokenloom.models.errors import ModelError
 from tokenloom.models.llama import LlamaReference
@@ -28,20 +26,13 @@ def reference(smollm2: Model) -> LlamaReference:
     return LlamaReference(smollm2.config, smollm2.weights())
 
 
-@pytest.fixture(scope="module")
-def oracle(smollm2_path: Path) -> Any:
-    return AutoModelForCausalLM.from_pretrained(
-        smollm2_path.parent, gguf_file=smollm2_path.name, dtype=torch.float32
-    ).eval()
-
-
 @pytest.mark.model
 @pytest.mark.parametrize("prompt", PROMPTS)
 def test_logits_and_greedy_tokens_equal_transformers(
-    smollm2: Model, reference: LlamaReference, oracle: Any, prompt: str
+    smollm2: Model, reference: LlamaReference, smollm2_oracle: Any, prompt: str
 ) -> None:
     ids = smollm2.tokenizer.encode(prompt)
-    expected = greedy_of_transformers(oracle, ids, 16)
+    expected = greedy_of_transformers(smollm2_oracle, ids, 16)
     state, logits = reference.extend(reference.start(), ids)
     answer: list[int] = []
     for _ in range(16):
@@ -50,7 +41,7 @@ def test_logits_and_greedy_tokens_equal_transformers(
     assert answer == expected
     _, dense = reference.extend(reference.start(), ids + answer)
     with torch.no_grad():
-        logits_of_transformers = oracle(torch.tensor([ids + answer])).logits[0].numpy()
+        logits_of_transformers = smollm2_oracle(torch.tensor([ids + answer])).logits[0].numpy()
     assert np.abs(dense - logits_of_transformers).max() < 1e-3
 
 
