@@ -23,7 +23,7 @@ from tokenloom.ir.exec_model import ModelOp
 from tokenloom.ir.verify import PHASES, Phase, verify_module, verify_phase
 from tokenloom.models.registry import ModelError
 from tokenloom.runtime.executable import INPUTS, SIZES, Launch
-from tokenloom.runtime.program_model import decode_model
+from tokenloom.runtime.program.model import decode_model
 
 Build = Callable[[str], ModuleOp]
 
