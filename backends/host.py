@@ -26,7 +26,7 @@ from tokenloom.backends.device import (
     Event,
     Kernel,
 )
-from tokenloom.backends.host_memory import aligned_zeros, available_bytes
+from tokenloom.backends.host_memory import Slabs, aligned_zeros, available_bytes
 from tokenloom.backends.kernel_ops import LaunchChecks
 from tokenloom.backends.kernels.build import OnBuild, build, symbol_of
 from tokenloom.backends.kernels.cpu import this_cpu
@@ -96,6 +96,7 @@ class HostDevice(Device):
         self._ledger = Ledger(self.name, Capacity(dict(size_bytes), this_cpu().num_cores))
         self._kernels: dict[KernelSpec, HostKernel] = {}
         self._tile = tile_for(this_cpu())
+        self._slabs = Slabs()
         self._lock = Lock()
 
     def capacity(self) -> Capacity:
@@ -146,7 +147,7 @@ class HostDevice(Device):
         shape = sizes(outputs, inputs)
         size_bytes = int(np.prod(shape, dtype=np.int64)) * 4
         buffer = self._ledger.reserve(data.shape, "float32", "dense", size_bytes)
-        packed = aligned_zeros(shape, "int32" if in_pairs else "float32")
+        packed = self._slabs.zeros(shape, "int32" if in_pairs else "float32")
         (self._tile.pack_pairs if in_pairs else self._tile.pack)(np.ascontiguousarray(data), packed)
         buffer.storage = HostStorage(packed, packing=_packing(spec))
         return buffer

@@ -7,11 +7,9 @@ Knows nothing of models' shapes or of where a vocabulary came from.
 from __future__ import annotations
 
 import codecs
-import json
 import re
 from collections.abc import Iterable
-from functools import cached_property
-from typing import Any, cast
+from functools import cached_property, lru_cache
 
 from tokenizers import Tokenizer as HfTokenizer
 
@@ -46,14 +44,11 @@ class Tokenizer:
 
     @classmethod
     def from_json(cls, text: str) -> Tokenizer:
-        """Read the text of a `tokenizer.json`. Raises ModelError when it is not a usable one."""
-        try:
-            parts = json.loads(text)
-            hf = HfTokenizer.from_str(text)
-        except Exception as error:  # the tokenizers library raises bare Exception
-            raise ModelError(f"tokenizer.json cannot be read: {error}") from error
-        _require_byte_level(parts)
-        return cls(hf)
+        """Read the text of a `tokenizer.json`, or take the one already read from the same text.
+
+        Raises ModelError when it is not a usable one.
+        """
+        return _read(text)
 
     def encode(self, text: str) -> list[int]:
         """Ids of text that is only text: "<|im_end|>" in it is ten ordinary characters."""
@@ -94,16 +89,19 @@ class Tokenizer:
 
     @cached_property
     def _bytes(self) -> list[bytes]:
-        unspelled = {character: byte for byte, character in byte_spelling().items()}
-        spelled = set(unspelled)
+        # Each spelling becomes the character of its byte; what spells none, one beyond Latin-1.
+        unspelled = dict.fromkeys(range(256), "\u0100")
+        unspelled |= {ord(character): chr(byte) for byte, character in byte_spelling().items()}
         vocabulary = self.hf.get_vocab(with_added_tokens=True)
         table = [b""] * (max(vocabulary.values(), default=-1) + 1)
         for token, token_id in vocabulary.items():
-            # Some files hold a marker as an ordinary token, in letters that spell no byte.
-            if token_id in self._added or not spelled.issuperset(token):
+            try:
+                table[token_id] = token.translate(unspelled).encode("latin-1")
+            except UnicodeEncodeError:
+                # Some files hold a marker as an ordinary token, in letters that spell no byte.
                 table[token_id] = token.encode()
-            else:
-                table[token_id] = bytes(unspelled[character] for character in token)
+        for token_id, token in self._added.items():
+            table[token_id] = token.content.encode()
         return table
 
     @cached_property
@@ -135,11 +133,19 @@ class Decoder:
         return self._utf8.decode(b"", final=True)
 
 
-def _require_byte_level(parts: Any) -> None:
+@lru_cache(maxsize=2)  # a script is compiled and run with the same one
+def _read(text: str) -> Tokenizer:
+    try:
+        hf = HfTokenizer.from_str(text)
+    except Exception as error:  # the tokenizers library raises bare Exception
+        raise ModelError(f"tokenizer.json cannot be read: {error}") from error
+    _require_byte_level(hf)
+    return Tokenizer(hf)
+
+
+def _require_byte_level(hf: HfTokenizer) -> None:
     """Refuse by name what is not byte-level BPE: a Metaspace or byte-fallback vocabulary."""
-    model = cast("dict[str, Any]", parts.get("model") or {})
-    decoder = cast("dict[str, Any]", parts.get("decoder") or {})
-    kind, decoder_kind = model.get("type"), decoder.get("type")
+    kind, decoder_kind = type(hf.model).__name__, type(hf.decoder).__name__
     if kind != "BPE" or decoder_kind != "ByteLevel":
         raise ModelError(
             f"tokenizer of type {kind} with decoder {decoder_kind} is not supported: "

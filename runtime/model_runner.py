@@ -5,7 +5,9 @@ It knows nothing of requests, tokens' meaning or scheduling.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 
 from tokenloom.backends.device import Argument, Array, Buffer, Device, Kernel
 from tokenloom.models.registry import Model
+from tokenloom.models.weights import Weights
 from tokenloom.runtime.batch import StepBatch
 from tokenloom.runtime.executable import (
     SCALARS,
@@ -80,8 +83,8 @@ class ModelRunner:
         self._buffers: dict[str, Buffer] = {}
         for declared in executable.buffers:
             self._buffers[declared.name] = self._allocate(declared)
-        for weight in executable.weights:
-            self._buffers[weight.name] = self._load_weight(weight)
+        for weight, data in _read_ahead(model.weights(), executable.weights):
+            self._buffers[weight.name] = self._place_weight(weight, data)
         self._steps = [self._bind(step) for step in executable.steps]
         self._inputs = [
             (b.input_name, devices[b.device], self._buffers[b.name])
@@ -142,9 +145,8 @@ class ModelRunner:
             device.write(buffer, cos if declared.input_name == "cos" else sin)
         return buffer
 
-    def _load_weight(self, weight: WeightDecl) -> Buffer:
+    def _place_weight(self, weight: WeightDecl, data: Array) -> Buffer:
         device = self._devices[weight.device]
-        data: Array = self._model.weights().get(weight.name.partition("@")[0])
         if weight.kernel is not None:
             return device.prepare_weight(weight.kernel, data)
         buffer = device.allocate(data.shape, str(data.dtype))
@@ -187,6 +189,22 @@ class ModelRunner:
         self._devices[target.device].write(
             target, data.astype(target.dtype, copy=False), target_row
         )
+
+
+def _read_ahead(
+    weights: Weights, declared: Sequence[WeightDecl]
+) -> Iterator[tuple[WeightDecl, Array]]:
+    """Read each weight while the one before it is prepared; no more than two are held."""
+    with ThreadPoolExecutor(1, "weights") as reader:
+        coming: deque[tuple[WeightDecl, Future[Array]]] = deque()
+        for weight in declared:
+            name = weight.name.partition("@")[0]
+            coming.append((weight, reader.submit(weights.get, name)))
+            if len(coming) == 2:
+                before, data = coming.popleft()
+                yield before, data.result()
+        for weight, data in coming:
+            yield weight, data.result()
 
 
 def _launch(step: _BoundLaunch, rows: Range) -> None:

@@ -14,6 +14,7 @@ from tokenloom.backends.kernels.cpu import Cpu
 from tokenloom.kernel_spec import KernelSpec
 
 _LANES = 16
+_CACHED_TILES = 4  # what is rounded at once stays in the second-level cache
 
 
 @dataclass(frozen=True)
@@ -42,10 +43,16 @@ class Tile:
 
     def pack_pairs(self, weight: Array, target: Array) -> None:
         """Fill `target`, int32 of `pair_shape`, with pairs of inputs rounded to bfloat16."""
-        rounded = np.zeros((len(weight), 2 * target.shape[1]), np.uint32)
         bits = weight.view(np.uint32)
-        rounded[:, : weight.shape[1]] = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
-        self.pack((rounded[:, 0::2] | (rounded[:, 1::2] << 16)).view(np.int32), target)
+        for first in range(0, len(target), _CACHED_TILES):
+            part = bits[first * self.width : (first + _CACHED_TILES) * self.width]
+            rounded = part >> 16  # to nearest, ties to even
+            rounded &= 1
+            rounded += part
+            rounded += 0x7FFF
+            pairs = np.zeros((len(part), 2 * target.shape[1]), np.uint16)
+            pairs[:, : weight.shape[1]] = rounded.view(np.uint16)[:, 1::2]  # the upper halves
+            self.pack(pairs.view(np.int32), target[first : first + _CACHED_TILES])
 
     def pack(self, weight: Array, target: Array) -> None:
         """Fill `target` of `packed_shape` from `weight` [outputs, inputs], zeros past its end."""
