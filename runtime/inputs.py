@@ -78,5 +78,5 @@ def _parse(name: str, kind: AnswerType, text: str) -> Value:
     try:
         return parse_answer(kind, text)
     except AnswerError as error:
-        reason = str(error).replace("the answer", "it", 1)
+        reason = str(error).replace('the answer "', '"', 1).replace("the answer", "it", 1)
         raise InputError(f"input '{name}' must be {describe(kind)}: {reason}") from error

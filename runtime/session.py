@@ -93,7 +93,9 @@ class RunResult:
 
 def choose_workflow(program: Program, name: str | None) -> Workflow:
     """Return the workflow of that name, or the only one. Raises InputError."""
-    names = ", ".join(program.workflows) or "none"
+    if not program.workflows:
+        raise InputError("the program has no workflow to run")
+    names = ", ".join(program.workflows)
     if name is None and len(program.workflows) == 1:
         return next(iter(program.workflows.values()))
     if name is None:

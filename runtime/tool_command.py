@@ -60,19 +60,26 @@ async def run_command(
         raise CommandError(f"took longer than {timeout_s:g} s and was stopped") from None
     finally:
         _kill_group(transport)
+        # Closing asks for the status itself, and must not take it from who waits for it.
+        await asyncio.shield(process.gone)
         transport.close()
         await asyncio.shield(process.closed)
     return _checked_output(arguments[0], transport.get_returncode() or 0, process)
 
 
 class _Process(asyncio.SubprocessProtocol):
-    """What a process prints, and two moments: its end, and that of its pipes as well."""
+    """What a process prints, and three moments.
+
+    `ended` is its end, or the failure it is to be ended for; `gone` its end; `closed` that of its
+    pipes as well.
+    """
 
     def __init__(self) -> None:
         loop = asyncio.get_running_loop()
         self.output = bytearray()
         self.errors = b""
         self.ended: asyncio.Future[None] = loop.create_future()
+        self.gone: asyncio.Future[None] = loop.create_future()
         self.closed: asyncio.Future[None] = loop.create_future()
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
@@ -85,6 +92,7 @@ class _Process(asyncio.SubprocessProtocol):
             self.ended.set_exception(CommandError(f"printed more than {MAX_OUTPUT_BYTES} bytes"))
 
     def process_exited(self) -> None:
+        self.gone.set_result(None)
         if not self.ended.done():
             self.ended.set_result(None)
 

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from errno import EISDIR
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,16 +90,36 @@ def module_text(compiled: Compiled, *, locations: bool = False) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file so that it is there whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    """Write a file so that it is there whole or not at all. Raises OSError that names it."""
+    with _naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+            os.replace(name, path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def _naming(path: Path) -> Generator[None]:
+    """Let an OSError name the file that a person asked for, not one on the way to it."""
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+        yield
+    except OSError as error:
+        raise OSError(error.errno, f"cannot be written: {error.strerror}", str(path)) from error
+
+
+def _check_writable(path: Path) -> None:
+    """Raise OSError where a file could not be written, as far as can be told before."""
+    with _naming(path):
+        if path.is_dir():
+            raise IsADirectoryError(EISDIR, os.strerror(EISDIR), str(path))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
 
 
 def write_bundle(compiled: Compiled, folder: Path) -> None:
@@ -125,10 +147,14 @@ def write_bundle(compiled: Compiled, folder: Path) -> None:
 def load(folder: Path | str) -> Loaded:
     """Read a bundle; the compiler is not needed. Raises BundleError."""
     from tokenloom.runtime.bundle import read_bundle
-    from tokenloom.runtime.program import decode, parse
+    from tokenloom.runtime.errors import BundleError
+    from tokenloom.runtime.program import ProgramError, decode, parse
 
     bundle = read_bundle(Path(folder))
-    program = decode(parse(bundle.program, str(bundle.path / "program.mlir")))
+    try:
+        program = decode(parse(bundle.program, str(bundle.path / "program.mlir")))
+    except ProgramError as error:
+        raise BundleError(f"{folder} is of another version: {error}; compile it again") from error
     return Loaded(program, bundle.plan, Path(bundle.manifest.base_dir))
 
 
@@ -165,7 +191,8 @@ def run(
     """Run a workflow of a loaded program, a bundle or a script.
 
     Raises what compiling and loading raise, InputError for the inputs, RunError where the program
-    fails, DeviceError where the machine cannot do it. The trace is written also when it fails.
+    fails, DeviceError where the machine cannot do it, OSError where the trace cannot be written.
+    The trace is written also when the run fails.
     """
     from tokenloom.runtime.session import RunOptions, run_program
     from tokenloom.runtime.trace import Trace
@@ -174,6 +201,8 @@ def run(
         path = Path(program)
         program = load(path) if path.is_dir() else loaded(compile(path))
     options = replace(options or RunOptions(), base_dir=program.base_dir)
+    if trace_path:
+        _check_writable(trace_path)
     trace = Trace()
     try:
         return run_program(program.program, inputs or {}, options, listener, trace)

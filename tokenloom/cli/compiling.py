@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tokenloom.cli.console import error_console, output_console
+from tokenloom.cli.console import error_console, output_console, stdout_for_results
 
 if TYPE_CHECKING:
     from tokenloom.compiler.diagnostics import Diagnostic
@@ -62,7 +62,7 @@ def options_of(
 def show_warnings(warnings: tuple[Diagnostic, ...]) -> None:
     """Print the checker's warnings."""
     for warning in warnings:
-        error_console().print(str(warning), markup=False, soft_wrap=True)
+        error_console().print(str(warning), soft_wrap=True)
 
 
 def check(scripts: Annotated[list[Path], typer.Argument(help=".loom files.")]) -> int:
@@ -73,11 +73,13 @@ def check(scripts: Annotated[list[Path], typer.Argument(help=".loom files.")]) -
     failed = 0
     for script in scripts:
         try:
-            show_warnings(check_script(script))
+            with stdout_for_results():
+                warnings = check_script(script)
         except CompileErrors as errors:
             failed += 1
-            error_console().print(str(errors), markup=False, soft_wrap=True)
+            error_console().print(str(errors), soft_wrap=True)
         else:
+            show_warnings(warnings)
             typer.echo(f"{script}: no errors")
     return 2 if failed else 0
 
@@ -99,17 +101,17 @@ def compile_script(
     from tokenloom import driver
 
     options = options_of(script, device, mode, machine)
-    with error_console().status(f"Compiling {script}"):
+    with stdout_for_results(), error_console().status(f"Compiling {script}"):
         compiled = driver.compile(script, options, to=to.value, dump_dir=dump_ir)
     show_warnings(compiled.warnings)
     if str(output) == "-":
         typer.echo(driver.module_text(compiled))
     elif to is PhaseName.EXEC:
         driver.write_bundle(compiled, output)
-        error_console().print(f"Wrote {output}", markup=False)
+        error_console().print(f"Wrote {output}")
     else:
         driver.write_text(output, driver.module_text(compiled, locations=True))
-        error_console().print(f"Wrote {output}", markup=False)
+        error_console().print(f"Wrote {output}")
 
 
 def plan(
@@ -125,16 +127,16 @@ def plan(
     from tokenloom.cli import plan_view
 
     options = options_of(script, device, mode, machine)
-    with error_console().status(f"Planning {script}"):
+    with stdout_for_results(), error_console().status(f"Planning {script}"):
         compiled = driver.compile(script, options)
     show_warnings(compiled.warnings)
     if html:
         driver.write_text(html, plan_view.page(compiled.plan, f"Plan of {script.name}"))
-        error_console().print(f"Wrote {html}", markup=False)
+        error_console().print(f"Wrote {html}")
     if as_json:
         typer.echo(json.dumps(compiled.plan.to_json(), indent=2))
     elif not html:
         for table in plan_view.tables(compiled.plan):
             output_console().print(table)
         for line in [*plan_view.decision_lines(compiled.plan), *compiled.plan.assumptions]:
-            output_console().print(line, markup=False)
+            output_console().print(line)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager, redirect_stdout
 from functools import cache
 
 from rich.console import Console
@@ -10,10 +14,32 @@ from rich.console import Console
 @cache
 def output_console() -> Console:
     """Return the console of what was asked for."""
-    return Console(highlight=False)
+    return _plain(stderr=False)
 
 
 @cache
 def error_console() -> Console:
     """Return the console of progress, warnings and errors."""
-    return Console(stderr=True, highlight=False)
+    return _plain(stderr=True)
+
+
+def _plain(*, stderr: bool) -> Console:
+    # A place such as `x.loom:100:9` must not become an emoji, nor a list in a text a style.
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+
+
+@contextmanager
+def stdout_for_results() -> Generator[None]:
+    """Send to stderr what a user's tools and their processes print: scripts read stdout."""
+    if sys.stdout is None or sys.stderr is None:  # closed by the caller
+        yield
+        return
+    sys.stdout.flush()
+    kept = os.dup(1)
+    try:
+        os.dup2(2, 1)
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)

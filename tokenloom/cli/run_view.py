@@ -46,7 +46,7 @@ class RunView(Listener):
 
     def note(self, text: str) -> None:
         """Print a line that stays."""
-        self._console.print(text, markup=False, soft_wrap=True)
+        self._console.print(text, soft_wrap=True)
 
     def stage(self, text: str) -> None:
         """Show what goes on before the first ask: loading, compiling, building a kernel."""

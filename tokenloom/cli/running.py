@@ -10,15 +10,13 @@ import typer
 from rich.table import Table
 
 from tokenloom.cli.compiling import (
-    Device,
     DeviceName,
     MachineName,
     ModeName,
-    NumericMode,
     options_of,
     show_warnings,
 )
-from tokenloom.cli.console import error_console, output_console
+from tokenloom.cli.console import error_console, output_console, stdout_for_results
 from tokenloom.cli.run_view import RunView, summary
 
 if TYPE_CHECKING:
@@ -39,8 +37,12 @@ def run(
     program: Annotated[Path, typer.Argument(help="A .loom file or a bundle.", show_default=False)],
     inputs: Inputs = None,
     workflow: Annotated[str | None, typer.Option(help="Which workflow; else the only one.")] = None,
-    device: Device = DeviceName.HOST,
-    mode: NumericMode = ModeName.FAST,
+    device: Annotated[
+        DeviceName | None, typer.Option(help="Where decode attention and KV pages go. [host]")
+    ] = None,
+    mode: Annotated[
+        ModeName | None, typer.Option(help="exact: bit-equal under any batching. [fast]")
+    ] = None,
     machine: MachineName = None,
     seed: Annotated[int, typer.Option(help="Seed of all sampling.")] = 0,
     batch: Annotated[int, typer.Option(min=1, max=256, help="Most requests in a step.")] = 16,
@@ -51,14 +53,19 @@ def run(
     from tokenloom import driver
     from tokenloom.runtime.session import RunOptions
 
+    if program.is_dir() and (device or mode or machine):
+        raise typer.BadParameter(
+            f"{program} is a bundle, compiled for a device, mode and machine: compile it again"
+            " to change them"
+        )
     given = parse_pairs(inputs or [])
     console = error_console()
-    with RunView(console, quiet=as_json) as view:
+    with stdout_for_results(), RunView(console, quiet=as_json) as view:
         view.stage(f"Compiling {program}")
         if program.is_dir():
             loaded = driver.load(program)
         else:
-            options = options_of(program, device, mode, machine)
+            options = options_of(program, device or DeviceName.HOST, mode or ModeName.FAST, machine)
             compiled = driver.compile(program, driver.with_fallback(options, view.note))
             show_warnings(compiled.warnings)
             loaded = driver.loaded(compiled)
@@ -114,7 +121,7 @@ def bench(
     for table in report.tables:
         output_console().print(draw(table))
         for remark in table.remarks:
-            output_console().print(remark, markup=False)
+            output_console().print(remark)
 
 
 def draw(result: ResultTable) -> Table:

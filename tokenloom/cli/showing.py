@@ -58,7 +58,7 @@ def fetch_model(name: str) -> None:
     """Bring a model to the cache and check it."""
     from tokenloom.models.registry import fetch
 
-    path = fetch(name, lambda line: error_console().print(line, markup=False))
+    path = fetch(name, lambda line: error_console().print(line))
     typer.echo(str(path))
 
 

@@ -46,7 +46,7 @@ def test_a_file_is_read_and_an_at_sign_can_be_written(tmp_path: Path) -> None:
         ({"topic": "t", "rounds": "9"}, "'rounds' must be an int in 1..8: it must be"),
         (
             {"topic": "t", "rounds": "two"},
-            "'rounds' must be an int in 1..8: it \"two\" is not JSON",
+            "'rounds' must be an int in 1..8: \"two\" is not JSON",
         ),
         ({"topic": "@no/such"}, "input 'topic': cannot read no/such: No such file"),
         ({"topic": 3}, "input 'topic' must be a text, got 3"),
