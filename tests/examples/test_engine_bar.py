@@ -212,7 +212,7 @@ def test_logits_on_host_are_bit_equal_however_they_are_batched(
 def test_tokens_on_pim_are_equal_however_they_are_batched(
     smollm2: Model, open_engine: OpenEngine
 ) -> None:
-    assert_equal_however_batched(smollm2, open_engine, "pim", [(16, 7, False), (1, 64, True)])
+    assert_equal_however_batched(smollm2, open_engine, "pim", [(16, 7, True)])
 
 
 @pytest.mark.parametrize("device", ["host", "pim"])
