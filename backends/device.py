@@ -81,15 +81,15 @@ class Device(ABC):
 
     @abstractmethod
     def allocate(self, shape: Sequence[int], dtype: str, tier: str = "dense") -> Buffer:
-        """Reserve memory, zeroed. Raises DeviceError with bytes asked and free, or an unknown tier."""
+        """Reserve zeroed memory. DeviceError: bytes asked and free, or an unknown tier."""
 
     @abstractmethod
     def free(self, buffer: Buffer) -> None:
-        """Give the memory back. Using the buffer afterwards, or freeing it twice, is a DeviceError."""
+        """Give the memory back. To use or free the buffer afterwards is a DeviceError."""
 
     @abstractmethod
     def write(self, buffer: Buffer, data: Array, start: int = 0) -> Event:
-        """Copy `data` into rows `start:start + len(data)` of the leading axis; dtypes must agree."""
+        """Copy `data` into rows `start:start + len(data)`; dtypes must agree."""
 
     @abstractmethod
     def read(self, buffer: Buffer, start: int = 0, stop: int | None = None) -> Array:
@@ -105,15 +105,15 @@ class Device(ABC):
 
     @abstractmethod
     def load(self, spec: KernelSpec) -> Kernel:
-        """Build the kernel, or take it from the cache. Raises DeviceError for an unknown operation."""
+        """Build the kernel or take it from the cache. DeviceError: an unknown operation."""
 
     @abstractmethod
     def launch(self, kernel: Kernel, arguments: Sequence[Argument]) -> Event:
-        """Queue a kernel. Arguments are in the order of the operation's entry in `kernels/OPS`."""
+        """Queue a kernel. Arguments are in the order of `kernel_ops.OPS`."""
 
     @abstractmethod
     def wait(self, event: Event) -> None:
-        """Return when the event's work is done. Waiting twice is fine; a foreign event is an error."""
+        """Return when the work is done. Twice is fine; another device's event is an error."""
 
     @abstractmethod
     def close(self) -> None:
