@@ -71,7 +71,7 @@ class AgentValues:
         """Build an expression that is one agent."""
         value = self.core.value(node)
         if not isinstance(value, AgentRef):
-            raise unsupported(node, "a list of agents inside a list")
+            raise unsupported(node, "an agent inside of another value")
         return value
 
     def history(self, agent: AgentRef, node: syntax.Node) -> SSAValue:

@@ -17,7 +17,7 @@ from xdsl.dialects.builtin import FloatAttr, IntegerAttr, LocationAttr, f64, i1,
 from xdsl.dialects.scf import IfOp, YieldOp
 from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
 
-from tokenloom.compiler.diagnostics import CompileError, Note, file_location
+from tokenloom.compiler.diagnostics import CompileError, Note, file_location, unsupported
 from tokenloom.compiler.frontend import syntax
 from tokenloom.compiler.frontend.build_scope import Cell, RootScope, Scope
 from tokenloom.compiler.frontend.checked import Checked, Constant, Local
@@ -104,7 +104,8 @@ class Core:
     def plain(self, node: syntax.Expr) -> SSAValue:
         """Build an expression that is no agent and holds none."""
         value = self.value(node)
-        assert isinstance(value, SSAValue)
+        if not isinstance(value, SSAValue):
+            raise unsupported(node, "an agent as a value")
         return value
 
     def statement(self, node: syntax.Statement) -> None:

@@ -16,7 +16,7 @@ from xdsl.dialects.builtin import (
     i1,
     i64,
 )
-from xdsl.ir import Attribute, Block, Region
+from xdsl.ir import Attribute, Block, Region, SSAValue
 
 from tokenloom.compiler.diagnostics import unsupported
 from tokenloom.compiler.frontend import syntax
@@ -111,7 +111,9 @@ def build_agent(core: Core, expressions: Expressions, symbol: AgentSymbol) -> Ag
     block = Block(arg_types=[ir_type(parameter.type) for parameter in symbol.parameters])
     core.start(block)
     bind_parameters(core, symbol.parameters, block)
-    parts = expressions.parts(settings.system) if settings.system is not None else []
+    parts: list[SSAValue] = []
+    if settings.system is not None:  # an empty text is a turn, as is a value that is empty
+        parts = expressions.parts(settings.system) or [core.text("", settings.system)]
     core.emit(YieldOp(*parts), symbol.decl)
     names = [StringAttr(parameter.name) for parameter in symbol.parameters]
     op = AgentOp.build(

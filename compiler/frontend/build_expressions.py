@@ -51,6 +51,8 @@ class Expressions:
         """Build an expression that may be an agent or a list of agents."""
         if types.contains_agent(self.checked.types[node]):
             return self.core.value(node)
+        if types.contains_agent(want) and isinstance(want, types.ListType):
+            return AgentList(())  # nothing else is of agents and has none in its type
         return self.typed(node, want)
 
     def parts(self, node: syntax.Expr) -> list[SSAValue]:

@@ -185,19 +185,25 @@ class Statements:
         self.core.scope.write(cell, value)
 
     def _assert(self, node: syntax.Assert) -> None:
+        """Build a check; a message that must be computed is computed only where it fails."""
         condition = self.core.plain(node.condition)
-        if node.message is None:
-            message = self.core.text("assertion failed", node)
+        message = node.message
+        if message is None:
+            text = self.core.text("assertion failed", node)
+        elif isinstance(message, syntax.Text) and message.constant is not None:
+            text = self.core.plain(message)
         else:
-            message = self.core.plain(node.message)
-        op = AssertOp.build(
-            operands=[condition, message], properties={"place": self.core.place(node)}
-        )
+            self.core.branch(condition, lambda: None, lambda: self._fail_with(message, node), node)
+            return
+        op = AssertOp.build(operands=[condition, text], properties={"place": self.core.place(node)})
         self.core.emit(op, node)
 
     def _fail(self, node: syntax.Fail) -> None:
-        message = self.core.plain(node.message)
-        op = FailOp.build(operands=[message], properties={"place": self.core.place(node)})
+        self._fail_with(node.message, node)
+
+    def _fail_with(self, message: syntax.Expr, node: syntax.Statement) -> None:
+        operands = [self.core.plain(message)]
+        op = FailOp.build(operands=operands, properties={"place": self.core.place(node)})
         self.core.emit(op, node)
 
     def _unsupported(self, what: str) -> Any:

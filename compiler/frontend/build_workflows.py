@@ -79,7 +79,7 @@ class Workflows:
             self.core.bindings[parameter.local] = value
             return None
         is_list = isinstance(kind, types.ListType)
-        if is_list and not isinstance(kind.item, types.AgentType):
+        if not isinstance(kind.item if is_list else kind, types.AgentType):
             raise unsupported(declared, "a parameter that nests agents")
         cell = Cell(f"{parameter.name}_history", HISTORIES if is_list else HISTORY)
         history = block.insert_arg(cell.type, len(block.args), location)

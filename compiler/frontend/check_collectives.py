@@ -94,7 +94,7 @@ class CollectiveChecks(RootChecks, ValueChecks, OperatorChecks):
     """Bodies that run for several items or members, and branches that compete."""
 
     def _map(self, expr: s.Map, expected: Type | None) -> Type:
-        item = self.item_of(expr.items, "what `map` goes over")
+        item = self.items_of_body(expr.items, "what `map` goes over")
         with self.scopes.body("map") as frame:
             local = self.declare(expr.variable, LocalKind.LOOP, item, expr)
             self.bind_agents(local, expr.items)
@@ -154,13 +154,16 @@ class CollectiveChecks(RootChecks, ValueChecks, OperatorChecks):
         self.gathers_around += 1
         output = self._gather_body(expr, agents, rounds)
         self.gathers_around -= 1
+        if contains_agent(output):
+            help_ = help_note("end the body with what the member says: `x.ask(...)`")
+            self.error("`gather` gives what is said in a round, not agents", expr.body, help_)
         return ListType(optional(output) if expr.timeout is not None else output)
 
     def _is_positive_duration(self, expr: s.Expr) -> bool:
         return isinstance(expr, s.Duration) and expr.nanoseconds > 0
 
     def _members(self, expr: s.Gather) -> AgentType:
-        item = self.item_of(expr.agents, "what `gather` goes over")
+        item = self.items_of_body(expr.agents, "what `gather` goes over")
         self._check_duplicates(expr.agents, "one `gather`")
         if isinstance(item, AgentType):
             return item

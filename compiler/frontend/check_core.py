@@ -286,6 +286,13 @@ class Core:
             self.error(f"{what} must be a list, not {found}", expr, help_)
         return NEVER
 
+    def items_of_body(self, expr: Expr, what: str) -> Type:
+        """Check the list that a body runs over; one that is always empty is an error."""
+        item = self.item_of(expr, what)
+        if item == NEVER and not self.session.errors:
+            self.error(f"{what} is always empty: the body is never reached", expr)
+        return item
+
     def bound_of(self, expr: Expr, what: str) -> IntType:
         """Check a count that must be finite; returns its interval, both bounds known."""
         found = self.check(expr)

@@ -119,9 +119,9 @@ class OperatorChecks(Core):
             return FLOAT
         if expr.operator in ("+", "-", "*"):
             return self._limited(expr, _interval(expr.operator, left, right))
-        if left.min is not None and left.min == left.max and right.min == right.max:
-            assert right.min is not None
-            value = left.min // right.min if expr.operator == "//" else left.min % right.min
+        divisor = right.min if right.min == right.max else None
+        if left.min is not None and left.min == left.max and divisor is not None:
+            value = left.min // divisor if expr.operator == "//" else left.min % divisor
             return IntType(value, value)
         if expr.operator == "%" and right.min is not None and right.min > 0:
             return IntType(0, None if right.max is None else right.max - 1)
@@ -193,7 +193,9 @@ class OperatorChecks(Core):
         whole = self._side(right)
         if isinstance(whole, ListType):
             item = self._side(left, _literal_hint(whole.item))
-            if not isinstance(item, NeverType) and not _comparable(item, whole.item):
+            if contains_agent(item) or contains_agent(whole.item):
+                self.error("agents cannot be compared", left)
+            elif not isinstance(item, NeverType) and not _comparable(item, whole.item):
                 self.error(f"{item} is never in a list of {whole.item}", left)
         elif is_textual(whole):
             part = self._side(left)

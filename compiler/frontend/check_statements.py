@@ -265,7 +265,7 @@ class StatementChecks(AskChecks, CollectiveChecks):
         self.tables.loops[node] = LoopInfo(node, None, None, count.max, False)
 
     def _for(self, node: s.For) -> None:
-        item = self.item_of(node.items, "what `for` goes over")
+        item = self.items_of_body(node.items, "what `for` goes over")
         with self.scopes.body() as frame:
             local = self.declare(node.variable, LocalKind.LOOP, item, node)
             self.bind_agents(local, node.items)

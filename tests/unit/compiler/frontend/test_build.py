@@ -30,6 +30,8 @@ def ops(module: ModuleOp, kind: type[Any]) -> list[Any]:
         ("7 // 2 - -1", "int", 4),
         ("7 % 4", "int", 3),
         ("1 / 4", "float", 0.25),
+        ("7 // len([2, 3])", "int", 3),
+        ("7 % len([2, 3])", "int", 1),
         ("3", "float", 3.0),
         ('"a" + "b{1 + 1}"', "text", "ab2"),
         ('"{[1, 2]}|{none}|{true}"', "text", "1\n2||true"),
@@ -129,6 +131,17 @@ def test_a_failed_assert_and_a_fail_have_their_place(run: Run) -> None:
     with pytest.raises(RunError, match="no luck"):
         run('if n == 2 { fail "no luck" }\nreturn n', n=2)
     assert run('if n == 2 { fail "no luck" }\nreturn n', n=3).value == 3
+
+
+def test_the_message_of_an_assert_is_computed_only_where_it_fails(run: Run) -> None:
+    body = """
+    assert len(words) < 2 else "{words[2]} {Solo.ask("x", max = 1)}"
+    return len(words)
+    """
+    outcome = run(body, words=["a"])
+    assert (outcome.value, outcome.asks) == (1, ())
+    with pytest.raises(RunError, match=r"main\.loom:9:5: c "):
+        run(body, words=["a", "b", "c"])
 
 
 def test_places_are_those_of_the_source(built: Build) -> None:

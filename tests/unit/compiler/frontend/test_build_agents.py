@@ -90,6 +90,19 @@ def test_a_workflow_gives_back_the_histories_of_agents(run: Run, tiny: Model) ->
     assert [text.count("own instance") for text in own] == [1, 1]
 
 
+def test_an_empty_system_prompt_is_a_turn_and_none_is_not(run: Run, tiny: Model) -> None:
+    agent = 'agent Empty { model = m, system = "" }\n'
+    agent += 'agent Blank(x: text) { model = m, system = "{x}" }\n'
+    body = """
+    Blank("").ask("x", max = 1)
+    Empty.ask("x", max = 1)
+    return Solo.ask("x", max = 1)
+    """
+    blank, empty, solo = (record.prompt_ids for record in run(body, "text", agent).asks)
+    head = tiny.tokenizer.encode_markers("<|im_start|>system\n<|im_end|>\n")
+    assert empty == blank == (*head, *solo)
+
+
 def test_asks_in_conditions_are_turns_like_others(run: Run, tiny: Model) -> None:
     body = """
     if Solo.ask("c1", as = bool, max = 6) == Solo.ask("c2", as = bool, max = 6) or n > 1 {
@@ -168,3 +181,25 @@ workflow main() -> text {
     return both(n, n)
 }""")
     assert "main.loom:13:12" in str(caught.value)
+
+
+def test_an_empty_list_is_a_list_of_agents_where_one_is_wanted(run: Run, tiny: Model) -> None:
+    helper = """
+    workflow helper(all: [Named], some: [Named]) -> int {
+        let said = gather a in all for 2 { a.ask("{others}", max = 1) }
+        for a in some { a.ask("x", max = 1) }
+        return len(said)
+    }
+    """
+    body = """
+    let nobody = []
+    return helper([], nobody) + helper([Named("a")], [])
+    """
+    outcome = run(body, "int", helper)
+    assert (outcome.value, len(outcome.asks)) == (1, 2)
+
+
+def test_a_parameter_that_may_be_an_agent_says_where_it_is(built: Build) -> None:
+    with pytest.raises(CompileError, match="nests agents is not supported yet") as caught:
+        built("workflow main(a: Named?) -> int { return 1 }")
+    assert "main.loom:7:15" in str(caught.value)
