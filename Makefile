@@ -22,8 +22,8 @@ model: $(READY)  ## Fetch the default model (93 MB, once)
 	@$(BIN)/tokenloom models fetch smollm2-135m-instruct
 
 demo: model  ## Play a three-agent debate on the host, then on the functional PIM device
-	@$(BIN)/tokenloom run examples/debate.loom -i topic="Cities should ban private cars"
-	@$(BIN)/tokenloom run examples/debate.loom -i topic="Cities should ban private cars" --device pim
+	@$(BIN)/tokenloom run examples/debate.loom -i topic="banning private cars from cities"
+	@$(BIN)/tokenloom run examples/debate.loom -i topic="banning private cars from cities" --device pim
 
 test: model check  ## Everything that CI runs: check, on a machine set up from nothing
 
