@@ -44,7 +44,8 @@ async def execute(
     """Run a workflow; `inputs` are in the order of its parameters.
 
     The end waits for the value, and for all effects, checks and asks that the program reached;
-    other tool calls that nothing needed are cancelled. The first failure cancels everything.
+    other tool calls that nothing needed are cancelled, and whether they failed does not count. The
+    first failure cancels everything.
     Raises RunError; when it returns or raises, no task of it is left.
     """
     asker = Asker(program, answerer, redactor or Redactor(), seed, listener or Listener())

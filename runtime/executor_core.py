@@ -21,7 +21,11 @@ Handler = Callable[["Run", Any, Frame, Where], None]
 
 
 class Run:
-    """One run. Tasks are *required*, if the run may not end before them, or not."""
+    """One run. Tasks are *required*, if the run may not end before them, or not.
+
+    A task that is not required fails the run only through what needs its value, so that the end
+    does not depend on which of them came first.
+    """
 
     def __init__(
         self,
@@ -49,7 +53,7 @@ class Run:
     def spawn(
         self, work: Coroutine[Any, Any, Any], *, is_required: bool = True
     ) -> asyncio.Task[Any]:
-        """Run a task; if it fails, so does the run."""
+        """Run a task; if it is required and fails, so does the run."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         if is_required:
@@ -78,7 +82,7 @@ class Run:
         self._tasks.discard(task)
         if not task.cancelled():
             error = task.exception()
-            if error is not None:
+            if error is not None and (is_required or not isinstance(error, RunError)):
                 fail(self.failure, error)
         if is_required:
             self._num_required -= 1

@@ -52,6 +52,23 @@ from tokenloom.runtime.tools import ToolRunner
 from tokenloom.runtime.values import Value
 
 
+@dataclass(frozen=True)
+class _Failed:
+    """In place of the value of a call that failed: only what needs the value fails."""
+
+    error: RunError
+
+
+class _Values(Frame):
+    """A frame in which to read a failed value is to fail."""
+
+    def __getitem__(self, slot: int) -> Value:
+        value = super().__getitem__(slot)
+        if isinstance(value, _Failed):
+            raise value.error
+        return value
+
+
 async def interpret(
     program: Program,
     workflow: str,
@@ -67,7 +84,7 @@ async def interpret(
     asker = Asker(program, answerer, Redactor(), seed, listener or Listener())
     body = program.workflows[workflow].body
     interpreter = _Interpreter(program, asker, tools)
-    results = await interpreter.block(body, Frame(None, body.arguments, inputs), Where())
+    results = await interpreter.block(body, _Values(None, body.arguments, inputs), Where())
     return Outcome(results[0] if results else None, tuple(asker.records))
 
 
@@ -176,7 +193,7 @@ class _Interpreter:
         agent: Agent = frame[step.agent]
         spec = self._program.agents[agent.name]
         assert spec.system is not None
-        inner = Frame(None, spec.system.arguments, agent.arguments)
+        inner = _Values(None, spec.system.arguments, agent.arguments)
         parts = await self.block(spec.system, inner, where)
         begun = self._asker.extend(Conversation(spec.model), parts, "")
         frame[step.result] = begun.window(0)  # all there is so far is the beginning
@@ -192,8 +209,13 @@ class _Interpreter:
         frame[step.next] = history if num_turns == 0 else following
 
     async def call(self, step: CallStep, frame: Frame, where: Where) -> None:
-        value = await self._tools.call(step.tool, frame.many(step.operands), step.place)
-        frame[step.result] = value
+        arguments = frame.many(step.operands)
+        try:
+            frame[step.result] = await self._tools.call(step.tool, arguments, step.place)
+        except RunError as error:
+            if step.next is not None:
+                raise
+            frame[step.result] = _Failed(error)
         if step.next is not None:
             frame[step.next] = None
 
@@ -203,14 +225,14 @@ class _Interpreter:
 
     async def branch(self, step: IfStep, frame: Frame, where: Where) -> None:
         block = step.then if frame[step.condition] else step.otherwise
-        results = await self.block(block, Frame(frame, (), ()), where)
+        results = await self.block(block, _Values(frame, (), ()), where)
         _bind(frame, step.results, results)
 
     async def count(self, step: ForStep, frame: Frame, where: Where) -> None:
         carried = frame.many(step.initial)
         bounds = frame.many((step.lower, step.upper, step.stride))
         for index, counter in enumerate(range(*bounds)):
-            inner = Frame(frame, step.body.arguments, (counter, *carried))
+            inner = _Values(frame, step.body.arguments, (counter, *carried))
             carried = await self.block(step.body, inner, where.iteration(index))
         _bind(frame, step.results, carried)
 
@@ -219,11 +241,11 @@ class _Interpreter:
         index = 0
         while True:
             here = where.iteration(index)
-            inner = Frame(frame, step.before.arguments, values)
+            inner = _Values(frame, step.before.arguments, values)
             holds, *values = await self.block(step.before, inner, here)
             if not holds:
                 break
-            inner = Frame(frame, step.after.arguments, values)
+            inner = _Values(frame, step.after.arguments, values)
             values = await self.block(step.after, inner, here.step(len(step.before.steps)))
             index += 1
         _bind(frame, step.results, values)
@@ -232,7 +254,7 @@ class _Interpreter:
         columns: list[list[Value]] = [[] for _ in step.lists]
         carried = frame.many(step.carried)
         for index, item in enumerate(frame[step.items]):
-            inner = Frame(frame, step.body.arguments, (item, index, *carried))
+            inner = _Values(frame, step.body.arguments, (item, index, *carried))
             results = await self.block(step.body, inner, where.iteration(index))
             for column, value in zip(columns, results, strict=False):
                 column.append(value)
@@ -246,7 +268,7 @@ class _Interpreter:
             results: list[list[Value]] = []
             for index, (member, history) in enumerate(zip(members, histories, strict=True)):
                 arguments = (member, history, outputs, number)
-                inner = Frame(frame, step.body.arguments, arguments)
+                inner = _Values(frame, step.body.arguments, arguments)
                 here = where.iteration(number, index)
                 results.append(await self.block(step.body, inner, here))
             outputs = [result[0] for result in results]
