@@ -7,6 +7,7 @@ state the shortest way to the end is at hand. It knows nothing of characters, to
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -14,7 +15,7 @@ ByteRanges = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
-class Expression:
+class Expression(ABC):
     """A set of byte strings.
 
     `shortest` is its shortest word, None for the empty set; `nullable` says whether the empty word
@@ -38,9 +39,9 @@ class Expression:
         """Whether nothing matches."""
         return self.shortest is None
 
+    @abstractmethod
     def step(self, byte: int) -> Expression:
         """Return what may follow `byte`."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ Each kind of expression is checked by a class of its own file; `Checker` puts th
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -68,7 +69,7 @@ def kind_of(binding: Binding) -> str:
             return _CANNOT_BE_VALUES[type(binding)]
 
 
-class Core:
+class Core(ABC):
     """State of the checker inside one declaration, and the dispatch over expressions."""
 
     def __init__(
@@ -259,17 +260,17 @@ class Core:
 
     # --- agents
 
+    @abstractmethod
     def roots(self, expr: Expr) -> Roots:
         """Return where the agents in the value of a checked expression come from."""
-        raise NotImplementedError
 
+    @abstractmethod
     def check_block(self, block: Block) -> None:
         """Check the statements of a block in the current body."""
-        raise NotImplementedError
 
+    @abstractmethod
     def check_value_block(self, block: Block) -> Type:
         """Check a block whose last statement is its value."""
-        raise NotImplementedError
 
     def agents_of(self, type_: Type) -> tuple[AgentSymbol, ...]:
         """Return the declarations of an agent type."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from tokenloom.cli.console import error_console, output_console
+
+if TYPE_CHECKING:
+    from tokenloom.backends.machine import PimStack
 
 models = typer.Typer(help="List, show and fetch models.", no_args_is_help=True)
 machines = typer.Typer(help="List and show machine descriptions.", no_args_is_help=True)
@@ -117,8 +120,8 @@ def show_machine(name: str, as_json: Json = False) -> None:
         output_console().print(_pim_table(machine.pim))
 
 
-def _pim_table(stack: object) -> Table:
+def _pim_table(stack: PimStack) -> Table:
     table = Table("PIM stack", "", show_header=True)
-    for key, value in asdict(stack).items():  # type: ignore[call-overload]
+    for key, value in asdict(stack).items():
         table.add_row(key, f"{value:g}" if isinstance(value, float) else f"{value:,}")
     return table
