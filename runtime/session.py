@@ -24,6 +24,7 @@ from tokenloom.runtime.errors import BundleError, InputError, RunError
 from tokenloom.runtime.executable import Launch, ModelExecutable
 from tokenloom.runtime.executor import Outcome, execute
 from tokenloom.runtime.inputs import parse_inputs
+from tokenloom.runtime.interrupts import interrupts_kept
 from tokenloom.runtime.listener import Listener
 from tokenloom.runtime.redaction import Redactor
 from tokenloom.runtime.steps import (
@@ -175,12 +176,14 @@ class _Session:
     def run(self, workflow: Workflow, values: list[Value]) -> RunResult:
         start_ns = time.perf_counter_ns()
         with ExitStack() as stack:
-            tools = self._tools(workflow, stack)  # before the models: these take longer
             models: dict[str, Model] = {}
             engines: dict[str, Engine] = {}
-            for name in sorted({s.model for s in walk(workflow.body) if isinstance(s, RootStep)}):
-                models[name] = self._model(name)
-                engines[name] = self._engine(name, models[name], stack)
+            names = {step.model for step in walk(workflow.body) if isinstance(step, RootStep)}
+            with interrupts_kept():
+                tools = self._tools(workflow, stack)  # before the models: these take longer
+                for name in sorted(names):
+                    models[name] = self._model(name)
+                    engines[name] = self._engine(name, models[name], stack)
             ready_ns = time.perf_counter_ns()
             outcome = asyncio.run(self._execute(workflow, values, tools, models, engines))
         end_ns = time.perf_counter_ns()

@@ -51,6 +51,7 @@ def run(
 ) -> None:
     """Run a workflow. Answers appear as they come; the result goes to stdout."""
     from tokenloom import driver
+    from tokenloom.runtime.interrupts import interrupts_kept
     from tokenloom.runtime.session import RunOptions
 
     if program.is_dir() and (device or mode or machine):
@@ -66,7 +67,8 @@ def run(
             loaded = driver.load(program)
         else:
             options = options_of(program, device or DeviceName.HOST, mode or ModeName.FAST, machine)
-            compiled = driver.compile(program, driver.with_fallback(options, view.note))
+            with interrupts_kept():
+                compiled = driver.compile(program, driver.with_fallback(options, view.note))
             show_warnings(compiled.warnings)
             loaded = driver.loaded(compiled)
         result = driver.run(
