@@ -18,18 +18,26 @@ def cache_dir() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tokenloom"
 
 
-def write_file(path: Path, text: str) -> None:
-    """Write `text` beside `path` and rename. Raises ModelError when that is not possible."""
+def write_whole(path: Path, text: str) -> None:
+    """Write `text` beside `path` and rename, so that it is there whole or not at all.
+
+    Raises OSError, also one of the file beside it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with open(descriptor, "w", encoding="utf-8") as file:
-                file.write(text)
-            os.replace(name, path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def write_file(path: Path, text: str) -> None:
+    """Write a file of the cache whole. Raises ModelError when that is not possible."""
+    try:
+        write_whole(path, text)
     except OSError as error:
         raise ModelError(
             f"{path} cannot be written: {error.strerror} (set TOKENLOOM_CACHE to another folder)"

@@ -7,13 +7,12 @@ microseconds. It knows nothing of why things happened.
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tokenloom.models.cache import write_whole
 from tokenloom.runtime.asks import AskRecord, AskStart
 from tokenloom.runtime.engine import StepReport
 from tokenloom.runtime.listener import Listener
@@ -89,16 +88,7 @@ class Trace(Listener):
 
     def write(self, path: Path) -> None:
         """Write the trace so that the file is there whole or not at all."""
-        text = json.dumps(self.to_json(), ensure_ascii=False)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-            os.replace(name, path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        write_whole(path, json.dumps(self.to_json(), ensure_ascii=False))
 
 
 def _ask_arguments(record: AskRecord) -> dict[str, Any]:
