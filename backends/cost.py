@@ -12,7 +12,8 @@ from heapq import heappop, heappush
 from math import ceil
 from typing import Literal
 
-from tokenloom.backends.machine import Machine, PimStack, Processor
+from tokenloom.backends.machine import Machine, Processor
+from tokenloom.backends.pim.stack import PimStack
 
 Phase = Literal["prefill", "decode"]
 
@@ -205,7 +206,7 @@ class CostModel:
         row_bytes = rows * head_dim * DTYPE_BYTES["float16"]
         moved_ns = self.copy_ns(tier, "pim", row_bytes * (heads + 2 * kv_heads))
         moved_ns += self.copy_ns("pim", tier, row_bytes * heads)
-        return stack.launch_ns + cycles * stack.cycle_ns + moved_ns
+        return stack.launch_ns + cycles * stack.timing.cycle_ns + moved_ns
 
 
 def pim_head_cycles(stack: PimStack, context: int, head_dim: int) -> int:
@@ -214,23 +215,27 @@ def pim_head_cycles(stack: PimStack, context: int, head_dim: int) -> int:
     Score and context phases of all-bank MACs, row switches between them, softmax in the base die,
     refresh. A closed form that equals the cycles of the AttAcc simulator for one head a channel.
     """
+    timing, lanes = stack.timing, stack.unit.lanes
     slots = stack.pseudo_channels * stack.pim_sids * stack.bank_groups
-    columns = ceil(head_dim / (stack.banks * stack.lanes))
+    columns = ceil(head_dim / (stack.banks * lanes))
     macs = ceil(context / slots) * columns
     if macs == 0:
         return 0
     writes = stack.banks * columns
-    moves = stack.pim_sids * stack.bank_groups * ceil(context / (slots * stack.lanes))
+    moves = stack.pim_sids * stack.bank_groups * ceil(context / (slots * lanes))
     switches = ceil(macs / stack.columns) - 1
-    interval, switch = stack.mac_interval_cycles, stack.row_switch_cycles
+    interval, move = stack.mac_interval_cycles, timing.move_interval_cycles
+    switch = timing.rtp_l_cycles + timing.rp_cycles + timing.rcd_read_cycles
     phase = (macs - 1) * interval + switches * (switch - interval)
-    write = stack.write_interval_cycles * (writes - 1) + stack.move_interval_cycles
-    score_end = max(write, stack.first_mac_cycles) + phase
-    softmax = ceil(context * stack.softmax_cycles_per_token)
-    moved = stack.move_latency_cycles + stack.move_interval_cycles * moves + softmax
+    write = timing.write_interval_cycles * (writes - 1) + 2
+    score_end = max(write, timing.first_mac_cycles) + phase
+    softmax = ceil(context * timing.softmax_per_token_cycles)
+    moved = timing.move_after_mac_cycles + 15 + move * moves + softmax
     end = score_end + max(switch, moved) + phase
-    end += stack.drain_after_switch_cycles if switches else stack.drain_cycles
-    return end + stack.refresh_cycles * (end // stack.refresh_interval_cycles)
+    after = timing.move_after_switch_cycles if switches else timing.move_after_mac_cycles
+    end += after + 15
+    refresh = timing.rfc_cycles + timing.rtp_l_cycles + 1 + timing.rcd_read_cycles - switch
+    return end + refresh * (end // timing.refi_cycles)
 
 
 def _roofline_ns(processor: Processor, flops: float, size_bytes: float, dtype: str) -> float:

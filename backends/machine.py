@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import cast
 
 from tokenloom.backends.machine_reader import MachineError, TableReader
+from tokenloom.backends.pim.stack import PimStack
 
 __all__ = [
     "Link",
@@ -101,89 +102,6 @@ class Link:
         )
         table.finish()
         return link
-
-
-@dataclass(frozen=True)
-class PimStack:
-    """Memory stacks whose banks compute: geometry, and the timing that the closed form needs.
-
-    Each of `stacks` has `channels` x `pseudo_channels` x `sids` x `bank_groups` x `banks` banks of
-    `rows` x `columns` x `column_bytes`. `pim_sids` of the SIDs compute; a bank there has a unit
-    that takes one column, `lanes` FP16 numbers, in `mac_interval_cycles`. A KV head stays in one
-    channel for `stripe_tokens` tokens and goes on in the next; 0 keeps it in one channel whole.
-    Times are in cycles of `cycle_ns`.
-    """
-
-    stacks: int
-    channels: int
-    pseudo_channels: int
-    sids: int
-    pim_sids: int
-    bank_groups: int
-    banks: int
-    rows: int
-    columns: int
-    column_bytes: int
-    lanes: int
-    stripe_tokens: int
-    base_die_bytes: int
-    cycle_ns: float
-    mac_interval_cycles: int
-    row_switch_cycles: int
-    first_mac_cycles: int
-    write_interval_cycles: int
-    move_interval_cycles: int
-    move_latency_cycles: int
-    drain_cycles: int
-    drain_after_switch_cycles: int
-    refresh_cycles: int
-    refresh_interval_cycles: int
-    softmax_cycles_per_token: float
-    bandwidth_bytes_per_s: float
-    launch_ns: float
-
-    @classmethod
-    def read(cls, table: TableReader) -> PimStack:
-        """Read `[pim]`."""
-        zero = {"stripe_tokens", "refresh_cycles"}
-        counts = {key: table.count(key, zero=key in zero) for key in _PIM_COUNTS}
-        stack = cls(
-            **counts,
-            cycle_ns=table.number("cycle_ns"),
-            softmax_cycles_per_token=table.number("softmax_cycles_per_token", zero=True),
-            bandwidth_bytes_per_s=table.number("bandwidth_bytes_per_s"),
-            launch_ns=table.number("launch_ns", zero=True),
-        )
-        if stack.pim_sids > stack.sids:
-            raise table.error("pim_sids", f"{stack.pim_sids} of {stack.sids} sids cannot compute")
-        if stack.lanes * 2 != stack.column_bytes:
-            raise table.error(
-                "lanes", f"{stack.lanes} FP16 lanes do not take {stack.column_bytes} bytes a column"
-            )
-        table.finish()
-        return stack
-
-    @property
-    def capacity_bytes(self) -> int:
-        """What all stacks hold."""
-        return self.num_banks * self.rows * self.columns * self.column_bytes
-
-    @property
-    def num_banks(self) -> int:
-        """Banks of all stacks."""
-        units = self.pseudo_channels * self.sids * self.bank_groups * self.banks
-        return self.stacks * self.channels * units
-
-    @property
-    def internal_bandwidth_bytes_per_s(self) -> float:
-        """Peak bytes per second that the computing banks read, all at once."""
-        banks = self.num_banks * self.pim_sids // self.sids
-        return banks * self.column_bytes / (self.mac_interval_cycles * self.cycle_ns * 1e-9)
-
-
-_PIM_COUNTS = tuple(
-    name for name, kind in PimStack.__annotations__.items() if cast("str", kind) == "int"
-)
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,13 @@ class TableReader:
             raise self.error(key, f"must be a text, got {value!r}")
         return value
 
+    def flag(self, key: str) -> bool:
+        """Return true or false."""
+        value = self._get(key)
+        if not isinstance(value, bool):
+            raise self.error(key, f"must be true or false, got {value!r}")
+        return value
+
     def number(self, key: str, *, zero: bool = False) -> float:
         """Return a positive number; with `zero` also 0."""
         value = self._number(key)

@@ -88,7 +88,7 @@ class PimDevice(Device):
         self.stripe_pages = -(-stack.stripe_tokens // PAGE_TOKENS)
         self.banks = BankArrays(StackGeometry.of(stack))
         sizes = {"pim": stack.capacity_bytes, "dense": stack.base_die_bytes}
-        lanes = stack.num_banks * stack.pim_sids // stack.sids * stack.lanes
+        lanes = stack.num_banks * stack.pim_sids // stack.sids * stack.unit.lanes
         self._ledger = Ledger(self.name, Capacity(sizes, lanes))
         self._kernels: dict[KernelSpec, PimKernel] = {}
         self._lock = Lock()

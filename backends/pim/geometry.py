@@ -13,7 +13,7 @@ from math import gcd, prod
 import numpy as np
 from numpy.typing import NDArray
 
-from tokenloom.backends.machine import PimStack
+from tokenloom.backends.pim.stack import PimStack
 
 Index = NDArray[np.int64]
 
@@ -63,7 +63,7 @@ class StackGeometry:
             stack.rows,
             stack.columns,
         )
-        return cls(sizes, stack.pim_sids, stack.column_bytes, stack.lanes)
+        return cls(sizes, stack.pim_sids, stack.column_bytes, stack.unit.lanes)
 
     def size(self, level: str) -> int:
         """Return how many there are of `level` in the level above it."""

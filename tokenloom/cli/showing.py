@@ -12,7 +12,7 @@ from rich.table import Table
 from tokenloom.cli.console import error_console, output_console
 
 if TYPE_CHECKING:
-    from tokenloom.backends.machine import PimStack
+    from tokenloom.backends.pim.stack import PimStack
 
 models = typer.Typer(help="List, show and fetch models.", no_args_is_help=True)
 machines = typer.Typer(help="List and show machine descriptions.", no_args_is_help=True)

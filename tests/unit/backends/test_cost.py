@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from tokenloom.backends.cost import CostModel, ModelShape, pim_head_cycles
@@ -47,7 +45,7 @@ def test_pim_cycles_equal_the_attacc_simulator(context: int, cycles: int) -> Non
 def test_pim_cycles_without_the_power_cap(context: int, cycles: int) -> None:
     stack = load_machine("attacc-hbm3").pim
     assert stack is not None
-    assert pim_head_cycles(replace(stack, mac_interval_cycles=4), context, 128) == cycles
+    assert pim_head_cycles(stack.at(power_cap=False), context, 128) == cycles
 
 
 def test_heads_beyond_the_channels_take_another_round() -> None:

@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from tokenloom.backends.machine import PimStack, load_machine
+from tokenloom.backends.machine import load_machine
 from tokenloom.backends.pim.device import PimDevice
+from tokenloom.backends.pim.stack import PimStack
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tokenloom.backends.device import DeviceError
-from tokenloom.backends.machine import PimStack
 from tokenloom.backends.pim.banks import BankArrays, RowRange
 from tokenloom.backends.pim.geometry import StackGeometry, interleaved_map
+from tokenloom.backends.pim.stack import PimStack
 
 SMALL = StackGeometry((1, 2, 1, 1, 2, 2, 8, 4), 1, 32, 16)
 

@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tokenloom.backends.device import DeviceError
-from tokenloom.backends.machine import PimStack
 from tokenloom.backends.pim.banks import BankArrays
 from tokenloom.backends.pim.geometry import StackGeometry, tile_local_map
 from tokenloom.backends.pim.layout import PAGE_TOKENS, KvLayout
+from tokenloom.backends.pim.stack import PimStack
 
 
 @st.composite
