@@ -1,0 +1,185 @@
+"""The command stream of a memory stack that computes: what a kernel tells the base die to do.
+
+A stream is one array of records, a command each, in program order. Commands of different channels
+are independent of each other; a command whose channel is ALL goes to every channel. Addresses are
+(row, column) of the banks, registers and operand entries of the units, and elements of the base
+die's memory. The encoding is our own. It executes nothing and knows no time (`timing` sets
+`cycle`).
+
+State that commands work on, for each channel:
+
+- `banks`: columns of 16 FP16 lanes, by pseudo channel, SID, bank group, bank, row, column;
+- `operands[pseudo channel, SID, bank group, bank, entry, lane]` FP16: the units' operand buffers;
+- `registers[pseudo channel, SID, bank group, bank, register, lane]` FP16: their accumulators;
+- base die memory, shared by all channels: float32 elements.
+
+A *slot* is one bank group of the computing SIDs of a channel, numbered
+`(SID * pseudo channels + pseudo channel) * bank groups + bank group`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields
+from enum import IntEnum
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+ALL = -1
+"""In a unit field: every one of that level."""
+
+
+class Op(IntEnum):
+    """What a command does. "Units" are those its channel, SID, bank group and bank fields select.
+
+    - MODE: units on (`flags` ON) or off.
+    - ACT, PRE: open and close `row` in the selected banks.
+    - REF: refresh all banks of the channel.
+    - RD, WR: one column over the external bus, to and from base die memory at `address`.
+    - MAC_TREE: `registers[dst, lane] (+)= tree(column * operands[src])`: products rounded to FP16,
+      added in a tree (l with l+8, l+4, l+2, l+1) of FP16 additions, the sum added in FP16.
+    - MAC_LANES: `registers[dst, :] (+)= column * operands[src, lane]`, both roundings.
+    - MAC: `registers[dst, :] (+)= column * operands[src, :]`, both roundings.
+    - ADD, MUL, RELU: `registers[dst] = registers[dst] op column`; RELU of the column alone.
+    - LOAD: `registers[dst] = column`. STORE: `column = registers[dst]`.
+    - WR_GB: base die memory at `address` (16 elements) to `operands[src]` of the selected units.
+    - MV_GB: base die memory to `operands[src]` of one slot each: lane i of slot j takes element
+      `address + i * slots + j`.
+    - MV_SB: `registers[dst]` to base die memory. Without flag LANES: lane i of slot j, added over
+      the slot's banks in order in float32, to element `address + i * slots + j`. With LANES: added
+      in float32 over the selected slots in order, to elements `address + 16 * bank + lane`, added
+      to what is there unless flag START.
+    - SFM: softmax in the base die over `size` elements at `address`, see `kernels`.
+    - ROT: the base die makes a query: rotate, scale, round to FP16; to `address`.
+    - DMA: `size_bytes` from tier to tier through the base die.
+    - GATHER, BCAST: `size_bytes` collected from, or spread to, the channels by the base die.
+    - BARRIER: what follows in the channel starts after what precedes it is done.
+
+    `(+)=` replaces where flag START is set (0 is added to, so that both roundings stay) and adds
+    otherwise.
+    """
+
+    MODE = 0
+    ACT = 1
+    PRE = 2
+    REF = 3
+    RD = 4
+    WR = 5
+    MAC_TREE = 6
+    MAC_LANES = 7
+    MAC = 8
+    ADD = 9
+    MUL = 10
+    RELU = 11
+    LOAD = 12
+    STORE = 13
+    WR_GB = 14
+    MV_GB = 15
+    MV_SB = 16
+    SFM = 17
+    ROT = 18
+    DMA = 19
+    GATHER = 20
+    BCAST = 21
+    BARRIER = 22
+
+
+UNIT_OPS = frozenset(
+    {Op.MAC_TREE, Op.MAC_LANES, Op.MAC, Op.ADD, Op.MUL, Op.RELU, Op.LOAD, Op.STORE}
+)
+"""Commands of the units that read or write a column of an open row."""
+COLUMN_OPS = UNIT_OPS | {Op.RD, Op.WR}
+"""Commands that need a row open."""
+
+START = 1
+LANES = 2
+ON = 4
+FLAGS = {"start": START, "lanes": LANES, "on": ON}
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command. Unused fields are 0; unit fields are ALL or an index; `cycle` is -1 untimed.
+
+    `channel` counts over all stacks, `bank` is the bank within its group. `size` counts elements,
+    `size_bytes` what the command moves in all selected units together.
+    """
+
+    op: Op
+    channel: int = ALL
+    pseudo_channel: int = ALL
+    sid: int = ALL
+    bank_group: int = ALL
+    bank: int = ALL
+    row: int = 0
+    column: int = 0
+    dst: int = 0
+    src: int = 0
+    lane: int = 0
+    address: int = 0
+    size: int = 0
+    size_bytes: int = 0
+    flags: int = 0
+    cycle: int = -1
+
+    @property
+    def scope(self) -> tuple[int, int, int, int]:
+        """The unit fields below the channel."""
+        return self.pseudo_channel, self.sid, self.bank_group, self.bank
+
+
+FIELDS: tuple[str, ...] = tuple(field.name for field in fields(Command))
+RECORD = np.dtype([(name, np.int64 if name == "cycle" else np.int32) for name in FIELDS])
+"""One command as a record; kernels write all fields but the cycle, as int32, in this order."""
+WORDS = len(FIELDS) - 1
+"""int32 words that a kernel writes for a command."""
+
+
+@dataclass(frozen=True)
+class CommandStream:
+    """Commands in program order for a machine's stack; `name` says what they compute."""
+
+    name: str
+    machine: str
+    records: NDArray[Any]
+
+    @classmethod
+    def of(cls, name: str, machine: str, commands: Iterable[Command]) -> CommandStream:
+        """Make a stream of single commands."""
+        rows = [tuple(int(getattr(c, field)) for field in FIELDS) for c in commands]
+        return cls(name, machine, np.array(rows, RECORD))
+
+    @classmethod
+    def of_words(cls, name: str, machine: str, words: NDArray[np.int32]) -> CommandStream:
+        """Make a stream of what a kernel wrote: [n, WORDS]."""
+        records = np.zeros(len(words), RECORD)
+        for index, field in enumerate(FIELDS[:WORDS]):
+            records[field] = words[:, index]
+        records["cycle"] = -1
+        return cls(name, machine, records)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __iter__(self) -> Iterator[Command]:
+        for record in self.records.tolist():
+            values = cast("tuple[int, ...]", record)
+            yield Command(Op(values[0]), *values[1:])
+
+    def counts(self) -> dict[str, int]:
+        """Return how many commands of each kind there are, by name."""
+        ops, counts = np.unique(self.records["op"], return_counts=True)
+        return {Op(int(op)).name: int(n) for op, n in zip(ops, counts, strict=True)}
+
+    def timed(self, cycles: NDArray[np.int64]) -> CommandStream:
+        """Return the stream with the cycle at which each command issues."""
+        records = self.records.copy()
+        records["cycle"] = cycles
+        return CommandStream(self.name, self.machine, records)
+
+    def of_channel(self, channel: int) -> CommandStream:
+        """Return what one channel sees, in order."""
+        mine = (self.records["channel"] == channel) | (self.records["channel"] == ALL)
+        return CommandStream(self.name, self.machine, self.records[mine])
