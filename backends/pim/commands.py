@@ -14,7 +14,7 @@ State that commands work on, for each channel:
 - base die memory, shared by all channels: float32 elements.
 
 A *slot* is one bank group of the computing SIDs of a channel, numbered
-`(SID * pseudo channels + pseudo channel) * bank groups + bank group`.
+`(pseudo channel * computing SIDs + SID) * bank groups + bank group`, as the banks lie in memory.
 """
 
 from __future__ import annotations
