@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from tokenloom.cli import compiling, running, showing
+from tokenloom.cli.pim import pim
 
 app = typer.Typer(
     name="tokenloom",
@@ -22,6 +23,7 @@ app.command("check")(compiling.check)
 app.command("bench")(running.bench)
 app.add_typer(showing.models, name="models")
 app.add_typer(showing.machines, name="machines")
+app.add_typer(pim, name="pim")
 
 
 @app.command("version")
