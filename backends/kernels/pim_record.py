@@ -1,0 +1,161 @@
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownParameterType=false, reportMissingParameterType=false
+"""Splits a scheduled PIM function in two: what it computes, and the commands that do it.
+
+The implementation of a PIM intrinsic says both: a call of `command` and the arithmetic on lanes.
+`values` keeps the arithmetic; `commands` keeps the calls, with all loops, conditions and page
+tables around them, and makes each append a record to a stream. It knows no operation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tvm import s_tir, tirx
+from tvm.script import tirx as T
+
+from tokenloom.backends.pim.commands import ALL, FIELDS, WORDS, Op
+
+MARK = "pim_command"
+
+
+def command(op: Op, **fields: Any) -> Any:
+    """Return the expression of one command, to be evaluated inside an intrinsic.
+
+    Fields are those of `commands.Command`; units that are not given are ALL, the rest 0.
+    """
+    units = {"channel", "pseudo_channel", "sid", "bank_group", "bank"}
+    unknown = set(fields) - set(FIELDS[1:WORDS])
+    if unknown:
+        raise ValueError(f"a command has no field {', '.join(sorted(unknown))}")
+    words = [fields.get(name, ALL if name in units else 0) for name in FIELDS[1:WORDS]]
+    return T.call_extern("int32", MARK, int(op), *words)
+
+
+def values(function: Any) -> Any:
+    """Return the function without its commands."""
+    return _with_body(function, _rewrite(function.body, _Values()), [])
+
+
+def commands(function: Any) -> Any:
+    """Return the function that writes commands instead of values.
+
+    It takes two more arguments: `stream` int32 [capacity, WORDS] and `count` int32 [1], how many
+    commands there are so far; those beyond the capacity are counted and not written.
+    """
+    recorder = _Commands()
+    body = _rewrite(function.body, recorder)
+    return _with_body(function, body, [recorder.stream, recorder.count])
+
+
+def _with_body(function: Any, body: Any, added: list[Any]) -> Any:
+    """Return a function of the same name whose buffers `added` come last."""
+    params = [*function.params, *added]
+    return tirx.PrimFunc(params, body, function.ret_type, function.attrs)
+
+
+class _Values:
+    """Keeps stores, drops commands."""
+
+    def leaf(self, statement: Any) -> Any | None:
+        return None if _is_command(statement) else statement
+
+    def kind(self, loop: Any) -> Any:
+        return loop.kind
+
+
+class _Commands:
+    """Turns commands into records; drops stores, since control flow reads page tables only."""
+
+    def __init__(self) -> None:
+        self.capacity = tirx.Var("capacity", "int32")
+        self.stream = tirx.decl_buffer((self.capacity, WORDS), "int32", "stream")
+        self.count = tirx.decl_buffer((1,), "int32", "count")
+
+    def leaf(self, statement: Any) -> Any | None:
+        if not _is_command(statement):
+            return None
+        at = tirx.BufferLoad(self.count, [0])
+        words = list(statement.value.args)[1:]
+        stores = [
+            tirx.BufferStore(self.stream, word, [at, index]) for index, word in enumerate(words)
+        ]
+        write = tirx.IfThenElse(at < self.capacity, tirx.SeqStmt(stores), None)
+        return tirx.SeqStmt([write, tirx.BufferStore(self.count, at + 1, [0])])
+
+    def kind(self, loop: Any) -> Any:
+        return tirx.ForKind.SERIAL
+
+
+def _is_command(statement: Any) -> bool:
+    if not isinstance(statement, tirx.Evaluate):
+        return False
+    call = statement.value
+    return hasattr(call, "args") and len(call.args) > 0 and str(call.args[0]).strip('"') == MARK
+
+
+def _rewrite(statement: Any, rule: _Values | _Commands) -> Any:
+    """Return the statement with `rule` at its leaves; what is left empty is a no-op."""
+    result = _visit(statement, rule)
+    return tirx.Evaluate(0) if result is None else result
+
+
+def _visit(statement: Any, rule: _Values | _Commands) -> Any | None:
+    for kind, visit in _VISITORS.items():
+        if isinstance(statement, kind):
+            return visit(statement, rule)
+    return rule.leaf(statement)
+
+
+def _visit_realize(realize: Any, rule: _Values | _Commands) -> Any | None:
+    block = realize.block
+    body = _visit(block.body, rule)
+    init = None if block.init is None else _visit(block.init, rule)
+    if body is None and init is None:
+        return None
+    kept = s_tir.SBlock(
+        block.iter_vars,
+        block.reads,
+        block.writes,
+        block.name_hint,
+        tirx.Evaluate(0) if body is None else body,
+        init,
+        block.alloc_buffers,
+        block.match_buffers,
+        block.annotations,
+    )
+    return s_tir.SBlockRealize(realize.iter_values, realize.predicate, kept)
+
+
+def _visit_for(loop: Any, rule: _Values | _Commands) -> Any | None:
+    body = _visit(loop.body, rule)
+    if body is None:
+        return None
+    kind = rule.kind(loop)
+    return tirx.For(loop.loop_var, loop.min, loop.extent, kind, body, None, loop.annotations)
+
+
+def _visit_sequence(sequence: Any, rule: _Values | _Commands) -> Any | None:
+    kept = [part for part in (_visit(part, rule) for part in sequence.seq) if part is not None]
+    if not kept:
+        return None
+    return kept[0] if len(kept) == 1 else tirx.SeqStmt(kept)
+
+
+def _visit_if(branch: Any, rule: _Values | _Commands) -> Any | None:
+    then, other = _visit(branch.then_case, rule), None
+    if branch.else_case is not None:
+        other = _visit(branch.else_case, rule)
+    if then is None and other is None:
+        return None
+    return tirx.IfThenElse(branch.condition, tirx.Evaluate(0) if then is None else then, other)
+
+
+_VISITORS: dict[Any, Callable[[Any, Any], Any | None]] = {
+    s_tir.SBlockRealize: _visit_realize,
+    tirx.For: _visit_for,
+    tirx.SeqStmt: _visit_sequence,
+    tirx.IfThenElse: _visit_if,
+}
