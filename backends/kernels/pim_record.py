@@ -1,4 +1,5 @@
 # pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
+# pyright: reportMissingModuleSource=false
 # pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
 # pyright: reportUnknownParameterType=false, reportMissingParameterType=false
 """Splits a scheduled PIM function in two: what it computes, and the commands that do it.
@@ -13,12 +14,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tvm import s_tir, tirx
+import tvm.s_tir
+import tvm.tirx
 from tvm.script import tirx as T
 
 from tokenloom.backends.pim.commands import ALL, FIELDS, WORDS, Op
 
 MARK = "pim_command"
+tirx: Any = tvm.tirx  # its annotations are narrower than what its constructors take
+s_tir: Any = tvm.s_tir
 
 
 def command(op: Op, **fields: Any) -> Any:
