@@ -115,6 +115,13 @@ class Device(ABC):
     def wait(self, event: Event) -> None:
         """Return when the work is done. Twice is fine; another device's event is an error."""
 
+    def figures(self) -> Mapping[str, float]:
+        """Return what the modelled hardware would have taken so far, by name with its unit.
+
+        Empty for devices that are what they run on.
+        """
+        return {}
+
     @abstractmethod
     def close(self) -> None:
         """Free everything. The device cannot be used afterwards; closing twice is fine."""

@@ -43,7 +43,8 @@ class EngineClosed(EngineError):
 class StepReport:
     """What one step did, from planning to the new tokens.
 
-    Times are `time.perf_counter_ns`; `run_ns` is the model's part of it.
+    Times are `time.perf_counter_ns`; `run_ns` is the model's part of it. Pairs are those of a row
+    and a token that it attends to, in one layer and head: the work of attention.
     """
 
     index: int
@@ -52,6 +53,8 @@ class StepReport:
     run_ns: int
     num_decode_rows: int
     num_prefill_rows: int
+    decode_pairs: int
+    prefill_pairs: int
     num_running: int
     num_waiting: int
     num_preempted: int
@@ -305,6 +308,8 @@ class Engine:
 
     def _report(self, plan: StepPlan, run_ns: int) -> StepReport:
         self._num_steps += 1
+        attended = plan.batch.inputs["positions"] + 1
+        decode_pairs = int(attended[: plan.batch.num_decode].sum())
         return StepReport(
             index=self._num_steps - 1,
             start_ns=plan.start_ns,
@@ -312,6 +317,8 @@ class Engine:
             run_ns=run_ns,
             num_decode_rows=plan.batch.num_decode,
             num_prefill_rows=plan.num_prefill_rows,
+            decode_pairs=decode_pairs,
+            prefill_pairs=int(attended.sum()) - decode_pairs,
             num_running=len(self._scheduler.running),
             num_waiting=len(self._scheduler.waiting),
             num_preempted=self._scheduler.num_preempted,

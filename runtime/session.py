@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -172,6 +173,8 @@ class _Session:
     redactor: Redactor
     listener: Listener
     trace: Trace
+    devices: list[Device] = field(default_factory=list[Device])
+    pairs: list[Counter[str]] = field(default_factory=list[Counter[str]])
 
     def run(self, workflow: Workflow, values: list[Value]) -> RunResult:
         start_ns = time.perf_counter_ns()
@@ -186,8 +189,9 @@ class _Session:
                     engines[name] = self._engine(name, models[name], stack)
             ready_ns = time.perf_counter_ns()
             outcome = asyncio.run(self._execute(workflow, values, tools, models, engines))
-        end_ns = time.perf_counter_ns()
-        stats = self.trace.metrics()
+            end_ns = time.perf_counter_ns()
+            figures = self._device_figures()
+        stats = self.trace.metrics() | figures
         stats["load_ms"] = (ready_ns - start_ns) / 1e6
         stats["run_ms"] = (end_ns - ready_ns) / 1e6
         stats["output_tokens_per_s"] = 1e9 * stats["output_tokens"] / max(1, end_ns - ready_ns)
@@ -230,6 +234,16 @@ class _Session:
             )
         return model
 
+    def _device_figures(self) -> dict[str, float]:
+        """Return what the modelled devices would have taken, and where attention ran."""
+        figures: Counter[str] = Counter()
+        for device in self.devices:
+            figures.update({f"{device.name}_{k}": v for k, v in device.figures().items()})
+        pairs = sum(self.pairs, Counter[str]())
+        total = pairs.total()
+        shares = {f"{name}_attention_share": n / total for name, n in pairs.items() if total}
+        return dict(figures) | shares
+
     def _on_build(self, spec: KernelSpec) -> None:
         self.listener.stage(f"Building kernel {spec} (once)")
 
@@ -243,9 +257,15 @@ class _Session:
         for device_name in executable.devices:
             devices[device_name] = device = open_device(device_name, mode, self._on_build)
             stack.callback(device.close)
+        self.devices += devices.values()
+        prefill, decode = _attention_devices(executable)
+        pairs = Counter[str]()  # one an engine, as each has a thread of its own
+        self.pairs.append(pairs)
 
         def on_step(report: StepReport) -> None:
             self.trace.engine_step(name, report)
+            pairs[prefill] += report.prefill_pairs
+            pairs[decode] += report.decode_pairs
 
         self.listener.stage(f"Loading model {model.name}")
         engine = Engine(model, executable, devices, self.options.engine_options(on_step))
@@ -256,6 +276,13 @@ class _Session:
 def _mode(executable: ModelExecutable) -> Mode:
     launches = [step for step in executable.steps if isinstance(step, Launch)]
     return launches[0].kernel.mode if launches else "exact"
+
+
+def _attention_devices(executable: ModelExecutable) -> tuple[str, str]:
+    """Return the devices that attend for prefill rows and for decode rows."""
+    launches = [step for step in executable.steps if isinstance(step, Launch)]
+    where = {launch.kernel.op: launch.device for launch in launches}
+    return where["attention_prefill"], where["attention_decode"]
 
 
 def walk(block: Block) -> Iterator[Step]:

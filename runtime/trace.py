@@ -82,6 +82,8 @@ class Trace(Listener):
             "device_ms": sum(step.run_ns for step in steps) / 1e6,
             "decode_rows": sum(step.num_decode_rows for step in steps),
             "prefill_rows": sum(step.num_prefill_rows for step in steps),
+            "decode_pairs": sum(step.decode_pairs for step in steps),
+            "prefill_pairs": sum(step.prefill_pairs for step in steps),
             "most_running": max((step.num_running for step in steps), default=0),
             "most_pages_used": max((step.pages_used for step in steps), default=0),
         }

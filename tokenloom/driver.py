@@ -209,6 +209,7 @@ def closing_figures(program: Loaded, result: RunResult) -> dict[str, object]:
     """Return what a person wants to know of a run, predicted beside measured time."""
     stats = result.stats
     predicted = sum(float(w["total_ns"]) for w in program.plan["workflows"]) / 1e9
+    figures = _pim_figures(stats)
     reused = stats["reused_prefix_tokens"] + stats["reused_linked_tokens"]
     return {
         "asks": int(stats["asks"]),
@@ -219,4 +220,17 @@ def closing_figures(program: Loaded, result: RunResult) -> dict[str, object]:
         "loading": f"{stats['load_ms'] / 1e3:.2f} s",
         "measured": f"{stats['run_ms'] / 1e3:.2f} s",
         "predicted": f"{predicted:.2f} s on {program.plan['machine']} (every answer at its budget)",
+        **figures,
+    }
+
+
+def _pim_figures(stats: Mapping[str, float]) -> dict[str, object]:
+    """Return what the modelled memory stack took, and how much of attention ran in it."""
+    if "pim_time_ms" not in stats:
+        return {}
+    share = stats.get("pim_attention_share", 0.0)
+    return {
+        "PIM time": f"{stats['pim_time_ms']:,.1f} ms (model of the stack, not its simulation)",
+        "PIM energy": f"{stats['pim_energy_mj']:,.1f} mJ",
+        "near memory": f"{share:.0%} of attention (pairs of a row and a token it attends to)",
     }

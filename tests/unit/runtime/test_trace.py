@@ -24,7 +24,7 @@ def filled() -> Trace:
     for times in ((2000, 5000), (1000, 3000), (3000, 4000)):
         trace.ask_done(START, record(*times))
     trace.tool_finished(ToolCall(1, "search", "x.loom:2:2", 0, 900, "no hush here"))
-    trace.engine_step("m", StepReport(0, 100, 900, 700, 3, 5, 2, 1, 0, 7, 1, 2))
+    trace.engine_step("m", StepReport(0, 100, 900, 700, 3, 5, 60, 40, 2, 1, 0, 7, 1, 2))
     return trace
 
 
