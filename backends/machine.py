@@ -13,7 +13,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import cast
 
-from tokenloom.backends.machine_reader import MachineError, TableReader
+from tokenloom.backends.machine_reader import MachineError, TableReader, with_sources
 from tokenloom.backends.pim.stack import PimStack
 
 __all__ = [
@@ -106,7 +106,12 @@ class Link:
 
 @dataclass(frozen=True)
 class Machine:
-    """One described machine. `sources` says of each number where it comes from, by dotted key."""
+    """One described machine. `sources` says of each number where it comes from, by dotted key.
+
+    Where it has PIM stacks, the tiers `pim` and `dense` are what their computing and their dense
+    SIDs hold. Stacks of which all SIDs compute leave `dense` to the description: plain stacks
+    beside them (dedicated PIM), the processor's own memory (AttAcc), or nothing.
+    """
 
     name: str
     description: str
@@ -124,11 +129,12 @@ class Machine:
     @property
     def attention_devices(self) -> tuple[str, ...]:
         """The devices that can run attention, the compute device first."""
-        return (self.compute_device, "pim") if self.pim else (self.compute_device,)
+        pim = self.pim is not None and self.pim.computes
+        return (self.compute_device, "pim") if pim else (self.compute_device,)
 
     def has_device(self, device: str) -> bool:
         """Return whether the machine has `device`."""
-        return device in self.processors or (device == "pim" and self.pim is not None)
+        return device in self.processors or device in self.attention_devices
 
 
 def list_machines() -> tuple[str, ...]:
@@ -158,10 +164,10 @@ def _find(name_or_path: str | Path) -> Path:
 
 def _tables(path: Path, above: tuple[Path, ...]) -> dict[str, object]:
     """Return the file's tables, merged over those of the files that it extends, in order."""
-    if path in above:
+    if path.resolve() in above:
         raise MachineError(str(path), "extends", "a machine cannot extend itself")
     try:
-        tables = cast("dict[str, object]", tomllib.loads(path.read_text("utf-8")))
+        tables = with_sources(tomllib.loads(path.read_text("utf-8")))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise MachineError(str(path), "", f"cannot be read: {reason}") from None
@@ -171,9 +177,16 @@ def _tables(path: Path, above: tuple[Path, ...]) -> dict[str, object]:
     for name in names:
         if not isinstance(name, str):
             raise MachineError(str(path), "extends", f"must name machines, got {name!r}")
-        below = path.parent / name if name.endswith(".toml") else _find(name)
-        merged = _merged(merged, _tables(below, (*above, path)))
+        merged = _merged(merged, _tables(_below(path, name), (*above, path.resolve())))
     return _merged(merged, tables)
+
+
+def _below(path: Path, name: str) -> Path:
+    """Return the file that `path` extends: one beside it, or one of those that come with us."""
+    if not name.endswith(".toml"):
+        return _find(name)
+    beside = path.parent / name
+    return FOLDER / name if not beside.exists() and (FOLDER / name).exists() else beside
 
 
 def _merged(below: dict[str, object], above: dict[str, object]) -> dict[str, object]:
@@ -200,20 +213,28 @@ def _read_machine(root: TableReader) -> Machine:
         root.sources,
     )
     root.finish()
+    if pim is not None:
+        machine = replace(machine, tiers={**_tiers_of(pim, root), **machine.tiers})
     _check(machine, root)
-    if pim is None:
-        return machine
-    tier = Tier("pim", pim.capacity_bytes, pim.bandwidth_bytes_per_s)
-    return replace(machine, tiers={"pim": tier, **machine.tiers})
+    return machine
+
+
+def _tiers_of(pim: PimStack, root: TableReader) -> dict[str, Tier]:
+    """Return the tiers that the stacks are; the description must not have them too."""
+    sizes = {"pim": pim.pim_bytes, "dense": pim.dense_bytes}
+    declared = root.table("tiers")
+    for name, size_bytes in sizes.items():
+        if name in declared and (size_bytes or name == "pim"):
+            raise root.error(f"tiers.{name}", "follows from [pim]; leave it out")
+    bandwidth = pim.bandwidth_bytes_per_s
+    return {name: Tier(name, size, bandwidth) for name, size in sizes.items() if size}
 
 
 def _check(machine: Machine, root: TableReader) -> None:
     """Raise where one part of the description names another that is not there."""
     if not any(device in machine.processors for device in COMPUTE_DEVICES):
         raise root.error("processors", f"needs one of {', '.join(COMPUTE_DEVICES)}")
-    if "pim" in machine.tiers:
-        raise root.error("tiers.pim", "follows from [pim]; leave it out")
-    known = {*machine.tiers, *(["pim"] if machine.pim else [])}
+    known = machine.tiers
     for name, processor in machine.processors.items():
         if processor.memory_tier not in known:
             reason = f"no tier {processor.memory_tier!r}; there are {', '.join(sorted(known))}"

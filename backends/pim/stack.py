@@ -6,7 +6,7 @@ Read from `[pim]` of a machine description. It holds no state and computes no ti
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar, cast
 
@@ -103,12 +103,14 @@ class Energy:
 
 @dataclass(frozen=True)
 class PimStack:
-    """Memory stacks whose banks compute.
+    """Memory stacks of one kind, in which some or all SIDs compute, or none.
 
     Each of `stacks` has `channels` x `pseudo_channels` x `sids` x `bank_groups` x `banks` banks of
-    `rows` x `columns` x `column_bytes`. `pim_sids` of the SIDs compute; their banks have `pim_rows`
-    rows, as units take room. A KV head stays in one channel for `stripe_tokens` tokens and goes on
-    in the next; 0 keeps it in one channel whole. Of `levels`, `level` is used.
+    `rows` x `columns` x `column_bytes`. The first `pim_sids` SIDs compute; their banks have only
+    `pim_rows` rows, as units take room. The bandwidths are those of all stacks together. A KV head
+    stays in one channel for `stripe_tokens` tokens and goes on in the next; 0 keeps it in one
+    channel whole. Of `levels`, `level` is used. With no computing SID, unit and levels say what
+    could be built and nothing is.
     """
 
     stacks: int
@@ -171,6 +173,27 @@ class PimStack:
         return level.capped_cycles if self.power_cap else level.uncapped_cycles
 
     @property
+    def computes(self) -> bool:
+        """Whether there is a unit at all."""
+        return self.pim_sids > 0
+
+    @property
+    def density(self) -> float:
+        """Rows of a computing bank over those of a dense one (rho); 1 where units take no room."""
+        return self.pim_rows / self.rows
+
+    @property
+    def num_units(self) -> int:
+        """Units of all stacks at the level in use."""
+        banks = self.pim_sids * self._banks_per_sid
+        units = {
+            "bank": banks // self.unit.banks_per_unit,
+            "bank-group": banks // self.banks,
+            "buffer": self.stacks * self.channels * self.pseudo_channels if self.computes else 0,
+        }
+        return units[self.level]
+
+    @property
     def capacity_bytes(self) -> int:
         """What all stacks hold, dense and computing."""
         return self.dense_bytes + self.pim_bytes
@@ -193,13 +216,8 @@ class PimStack:
     @property
     def internal_bandwidth_bytes_per_s(self) -> float:
         """Peak bytes per second that the units read, all at once, rows open."""
-        units = self.pim_sids * self._banks_per_sid // self.unit.banks_per_unit
-        if self.level == "bank-group":
-            units = self.pim_sids * self._banks_per_sid // self.banks
-        if self.level == "buffer":
-            units = self.stacks * self.channels * self.pseudo_channels
         interval_s = self.mac_interval_cycles * self.timing.cycle_ns * 1e-9
-        return units * self.column_bytes / interval_s
+        return self.num_units * self.column_bytes / interval_s
 
     @property
     def _banks_per_sid(self) -> int:
@@ -211,29 +229,66 @@ class PimStack:
         return self.columns * self.column_bytes
 
     def _check(self, table: TableReader) -> None:
-        if self.pim_sids > self.sids:
-            raise table.error("pim_sids", f"{self.pim_sids} of {self.sids} sids cannot compute")
-        if self.unit.lanes * 2 != self.column_bytes:
-            raise table.error(
-                "unit.lanes",
-                f"{self.unit.lanes} FP16 lanes do not take {self.column_bytes} bytes a column",
-            )
-        if self.banks % self.unit.banks_per_unit:
-            raise table.error(
-                "unit.banks_per_unit",
-                f"{self.unit.banks_per_unit} does not divide the {self.banks} banks of a group",
-            )
+        for key, reason in (*self._impossible(), *self._unordered()):
+            raise table.error(key, reason)
+
+    def _impossible(self) -> Iterator[tuple[str, str]]:
+        """Yield each key whose value no stack can have, and why."""
         unknown = [name for name in self.levels if name not in LEVELS]
         if unknown:
-            raise table.error(
-                f"levels.{unknown[0]}", f"no such level; there are {', '.join(LEVELS)}"
-            )
+            yield f"levels.{unknown[0]}", f"no such level; there are {', '.join(LEVELS)}"
         if self.level not in self.levels:
-            raise table.error("level", f"no [pim.levels.{self.level}]")
+            yield "level", f"no [pim.levels.{self.level}]"
+        if self.pim_sids > self.sids:
+            yield "pim_sids", f"{self.pim_sids} of {self.sids} sids cannot compute"
+        if self.pim_rows > self.rows:
+            yield "pim_rows", f"{self.pim_rows} is more than the {self.rows} rows of a dense bank"
+        if self.dies % self.sids:
+            yield "dies", f"{self.dies} dies are not a whole number for each of {self.sids} sids"
+        if self.unit.lanes * 2 != self.column_bytes:
+            lanes = f"{self.unit.lanes} FP16 lanes do not take {self.column_bytes} bytes a column"
+            yield "unit.lanes", lanes
+        if self.banks % self.unit.banks_per_unit:
+            per_unit = self.unit.banks_per_unit
+            yield (
+                "unit.banks_per_unit",
+                f"{per_unit} does not divide the {self.banks} banks of a group",
+            )
+
+    def _unordered(self) -> Iterator[tuple[str, str]]:
+        """Yield each key that is below another that it cannot be below."""
+        for name, level in self.levels.items():
+            if level.capped_cycles < level.uncapped_cycles:
+                yield f"levels.{name}.capped_cycles", _below(level, "capped", "uncapped")
+        for large, small in _ORDERED:
+            if getattr(self.timing, f"{large}_cycles") < getattr(self.timing, f"{small}_cycles"):
+                yield f"timing.{large}_cycles", _below(self.timing, large, small)
+        if self.bandwidth_bytes_per_s < self.dma_bandwidth_bytes_per_s:
+            yield "dma_bandwidth_bytes_per_s", "is above bandwidth_bytes_per_s, which carries it"
 
 
-_MAY_BE_ZERO = {"rfc_bank_cycles", "rfc_cycles", "move_after_switch_cycles"} | {
-    "softmax_per_token_cycles"
+_ORDERED = (
+    ("rtp_l", "rtp_s"),
+    ("ccd_l", "ccd_s"),
+    ("rrd_l", "rrd_s"),
+    ("wtr_l", "wtr_s"),
+    ("ras", "rcd_read"),
+    ("rc", "ras"),
+    ("refi", "rfc"),
+)
+"""Of each pair of timings the first is at least the second."""
+
+
+def _below(record: object, large: str, small: str) -> str:
+    value, bound = (getattr(record, f"{name}_cycles") for name in (large, small))
+    return f"{value} is below {small}_cycles = {bound}"
+
+
+_MAY_BE_ZERO = {
+    "rfc_bank_cycles",
+    "rfc_cycles",
+    "move_after_switch_cycles",
+    "softmax_per_token_cycles",
 }
 _Record = TypeVar("_Record")
 
