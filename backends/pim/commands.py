@@ -13,6 +13,11 @@ State that commands work on, for each channel:
 - `registers[pseudo channel, SID, bank group, bank, register, lane]` FP16: their accumulators;
 - base die memory, shared by all channels: float32 elements.
 
+Where a unit serves several banks, operands and registers are the unit's. A command of the units
+works on all units of its bank groups, and its `bank` says which of a unit's banks they read: 0, 1
+and so on, never ALL; in WR_GB, MV_GB and MV_SB `bank` counts the units of a bank group. What is
+said of the 16 lanes of FP16 holds for the 32 of INT8, with INT32 products, sums and registers.
+
 A *slot* is one bank group of the computing SIDs of a channel, numbered
 `(pseudo channel * computing SIDs + SID) * bank groups + bank group`, as the banks lie in memory.
 """
@@ -34,25 +39,31 @@ ALL = -1
 class Op(IntEnum):
     """What a command does. "Units" are those its channel, SID, bank group and bank fields select.
 
-    - MODE: units on (`flags` ON) or off.
+    - MODE: units of the channel on (`flags` ON) or off.
     - ACT, PRE: open and close `row` in the selected banks.
-    - REF: refresh all banks of the channel.
-    - RD, WR: one column over the external bus, to and from base die memory at `address`.
+    - REF: refresh the selected banks, of which no row is open.
+    - RD, WR: one column over the external bus, to and from base die memory at `address`; RD of one
+      bank.
     - MAC_TREE: `registers[dst, lane] (+)= tree(column * operands[src])`: products rounded to FP16,
       added in a tree (l with l+8, l+4, l+2, l+1) of FP16 additions, the sum added in FP16.
     - MAC_LANES: `registers[dst, :] (+)= column * operands[src, lane]`, both roundings.
     - MAC: `registers[dst, :] (+)= column * operands[src, :]`, both roundings.
-    - ADD, MUL, RELU: `registers[dst] = registers[dst] op column`; RELU of the column alone.
+    - ADD, MUL, RELU: `registers[dst] = registers[dst] op column`; RELU of the column alone, where a
+      lane with its sign bit set becomes +0.
     - LOAD: `registers[dst] = column`. STORE: `column = registers[dst]`.
-    - WR_GB: base die memory at `address` (16 elements) to `operands[src]` of the selected units.
-    - MV_GB: base die memory to `operands[src]` of one slot each: lane i of slot j takes element
-      `address + i * slots + j`.
-    - MV_SB: `registers[dst]` to base die memory. Without flag LANES: lane i of slot j, added over
-      the slot's banks in order in float32, to element `address + i * slots + j`. With LANES: added
-      in float32 over the selected slots in order, to elements `address + 16 * bank + lane`, added
-      to what is there unless flag START.
-    - SFM: softmax in the base die over `size` elements at `address`, see `kernels`.
-    - ROT: the base die makes a query: rotate, scale, round to FP16; to `address`.
+    - WR_GB: base die memory at `address` (16 elements, rounded to FP16) to `operands[src]` of the
+      selected units.
+    - MV_GB: base die memory, rounded to FP16, to `operands[src]` of the selected units, alike in
+      all units of a slot: lane i of slot j takes element `address + i * slots + j`.
+    - MV_SB: `registers[dst]` of one channel to base die memory. Without flag LANES: lane i of slot
+      j, added over the slot's selected units in order in float32 from 0, replaces element
+      `address + i * slots + j`. With LANES: element `address + 16 * bank + lane`, or 0 with flag
+      START, plus that lane of the selected slots, one slot after the other in float32.
+    - SFM: softmax in the base die over `size` elements at `address`, without its division: each
+      becomes exp(x - largest), rounded to FP16; the largest goes to element `dst` and the sum of
+      the rounded to `dst + 1`, so that partial results merge.
+    - ROT: the base die makes a query: rotate, scale, round to FP16; to `address`. By what angles
+      is not in the stream.
     - DMA: `size_bytes` from tier to tier through the base die.
     - GATHER, BCAST: `size_bytes` collected from, or spread to, the channels by the base die.
     - BARRIER: what follows in the channel starts after what precedes it is done.
