@@ -15,7 +15,7 @@ def stack() -> PimStack:
     """A stack small enough to hold in memory many times: 16 rows, 4 channels."""
     pim = load_machine("this-host-pim").pim
     assert pim is not None
-    return replace(pim, channels=4, rows=16)
+    return replace(pim, channels=4, rows=16, pim_rows=16)
 
 
 @pytest.fixture

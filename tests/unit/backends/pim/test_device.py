@@ -147,7 +147,8 @@ def test_machines_that_cannot_be_opened(tmp_path: Path) -> None:
         PimDevice(machine="h100")
     huge = tmp_path / "huge.toml"
     huge.write_text(
-        'extends = "this-host-pim"\n[pim]\nrows = { value = 4398046511104, source = "test" }\n'
+        'extends = "this-host-pim"\n'
+        '[pim]\nsource = "test"\nrows = 4398046511104\npim_rows = 4398046511104\n'
     )
     with pytest.raises(DeviceError, match="no room for a stack of"):
         PimDevice(machine=str(huge))
