@@ -15,6 +15,7 @@ from typing import cast
 
 from tokenloom.backends.machine_reader import MachineError, TableReader, with_sources
 from tokenloom.backends.pim.stack import PimStack
+from tokenloom.backends.system import System
 
 __all__ = [
     "Link",
@@ -110,7 +111,8 @@ class Machine:
 
     Where it has PIM stacks, the tiers `pim` and `dense` are what their computing and their dense
     SIDs hold. Stacks of which all SIDs compute leave `dense` to the description: plain stacks
-    beside them (dedicated PIM), the processor's own memory (AttAcc), or nothing.
+    beside them (dedicated PIM), the processor's own memory (AttAcc), or nothing. With a `system`
+    the rest of the description is that of one of its devices.
     """
 
     name: str
@@ -119,6 +121,7 @@ class Machine:
     tiers: Mapping[str, Tier]
     links: tuple[Link, ...]
     pim: PimStack | None
+    system: System | None
     sources: Mapping[str, str]
 
     @property
@@ -210,6 +213,7 @@ def _read_machine(root: TableReader) -> Machine:
         {name: Tier.read(name, tiers.table(name)) for name in tiers},
         tuple(Link.read(link) for link in root.tables("links")),
         pim,
+        System.read(root.table("system")) if "system" in root else None,
         root.sources,
     )
     root.finish()
