@@ -22,7 +22,11 @@ DTYPE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}
 
 @dataclass(frozen=True)
 class ModelShape:
-    """The sizes of a decoder-only model that its cost depends on."""
+    """The sizes of a decoder-only model that its cost depends on.
+
+    `ffn` is the width of a gated MLP; `plain_ffn`, if not 0, that of the one of two matrices for
+    which it stands in.
+    """
 
     hidden: int
     layers: int
@@ -31,6 +35,7 @@ class ModelShape:
     head_dim: int
     ffn: int
     vocab: int
+    plain_ffn: int = 0
 
     def kv_bytes_per_token(self, dtype: str) -> int:
         """Return the bytes that one token's keys and values take in all layers."""

@@ -93,8 +93,9 @@ def yarn_attention_factor(factor: float) -> float:
 class ModelConfig:
     """The shape of a decoder-only Llama-family model; sizes in elements, `max_context` in tokens.
 
-    `head_dim` need not be hidden_size / num_heads. `eos_ids` end an answer. Raises ModelError
-    when the sizes contradict each other.
+    `head_dim` need not be hidden_size / num_heads. `eos_ids` end an answer. `plain_ffn_size`: the
+    width of the published MLP where that has two matrices and `ffn_size` is a gated stand-in of
+    equal size, else 0. Raises ModelError when the sizes contradict each other.
     """
 
     name: str
@@ -111,6 +112,7 @@ class ModelConfig:
     tie_embeddings: bool
     qkv_bias: bool = False
     qk_norm: bool = False
+    plain_ffn_size: int = 0
     bos_id: int | None = None
     eos_ids: tuple[int, ...] = ()
 

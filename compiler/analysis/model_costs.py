@@ -22,6 +22,7 @@ def model_shape(config: ModelConfig) -> ModelShape:
         head_dim=config.head_dim,
         ffn=config.ffn_size,
         vocab=config.vocab_size,
+        plain_ffn=config.plain_ffn_size,
     )
 
 

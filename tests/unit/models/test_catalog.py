@@ -16,6 +16,8 @@ from tokenloom.models.registry import resolve
         ("smollm2-135m", 134_515_008),
         ("smollm2-360m", 361_821_120),
         ("smollm2-1.7b", 1_711_376_384),
+        ("llama-7b", 6_738_415_616),
+        ("llama-65b", 65_285_660_672),
         ("llama-2-7b", 6_738_415_616),
         ("llama-2-13b", 13_015_864_320),
         ("llama-2-70b", 68_976_648_192),
@@ -45,3 +47,24 @@ def test_a_shape_has_a_configuration_and_says_that_it_has_no_weights() -> None:
         model.weights()
     with pytest.raises(ModelError, match="published shape"):
         _ = model.tokenizer
+
+
+# What the models are called after, in 10^9: GPT-3, LLaMA, OPT and Megatron papers.
+@pytest.mark.parametrize(
+    ("name", "billions"),
+    [
+        ("gpt-89b", 88),
+        ("gpt-13b", 12.9),
+        ("opt-66b", 65.7),
+        ("mt-76b", 76.1),
+        ("mt-146b", 145.6),
+        ("mt-310b", 310.1),
+        ("mt-530b", 529.6),
+        ("mt-1008b", 1008),
+    ],
+)
+def test_stand_ins_are_as_large_as_the_originals(name: str, billions: float) -> None:
+    config = catalog()[name]
+    assert config.num_parameters() == pytest.approx(billions * 1e9, rel=0.005)
+    assert config.plain_ffn_size == 4 * config.hidden_size == 4 * config.num_heads * config.head_dim
+    assert config.ffn_size == round(config.plain_ffn_size * 2 / 3)
