@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.table import Table
 
 from tokenloom.cli.console import error_console, output_console
-
-if TYPE_CHECKING:
-    from tokenloom.backends.pim.stack import PimStack
 
 models = typer.Typer(help="List, show and fetch models.", no_args_is_help=True)
 machines = typer.Typer(help="List and show machine descriptions.", no_args_is_help=True)
@@ -81,47 +78,29 @@ def list_machine_names(as_json: Json = False) -> None:
 
 
 @machines.command("show")
-def show_machine(name: str, as_json: Json = False) -> None:
-    """Show a machine: a name from the list, or a TOML file."""
+def show_machine(
+    name: str,
+    sources: Annotated[
+        bool, typer.Option("--sources", help="Say of each number where it comes from.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Show a machine, a name from the list or a TOML file: its numbers and its memory stack."""
     from tokenloom.backends.machine import load_machine
+    from tokenloom.cli.machine_view import level_table, section_table, sections
+    from tokenloom.cli.stack_view import stack_drawing
 
     machine = load_machine(name)
     if as_json:
         typer.echo(json.dumps(asdict(machine), default=dict))
         return
-    table = Table(
-        "processor", "peak", "memory", "launch", title=f"{machine.name}: {machine.description}"
-    )
-    for device, processor in machine.processors.items():
-        peaks = ", ".join(
-            f"{d} {v / 1e12:.3g} TFLOP/s" for d, v in processor.peak_flop_per_s.items()
-        )
-        bandwidth = f"{processor.memory_bandwidth_bytes_per_s / 1e9:,.0f} GB/s"
-        table.add_row(device, peaks, bandwidth, f"{processor.launch_ns / 1e3:g} us")
-    output_console().print(table)
-    tiers = Table("tier", "capacity", "bandwidth")
-    for tier in machine.tiers.values():
-        tiers.add_row(
-            tier.name,
-            f"{tier.capacity_bytes / 2**30:,.1f} GiB",
-            f"{tier.bandwidth_bytes_per_s / 1e9:,.0f} GB/s",
-        )
-    output_console().print(tiers)
-    links = Table("link", "bandwidth", "latency")
-    for link in machine.links:
-        links.add_row(
-            " - ".join(link.tiers),
-            f"{link.bandwidth_bytes_per_s / 1e9:,.0f} GB/s",
-            f"{link.latency_ns / 1e3:g} us",
-        )
-    if machine.links:
-        output_console().print(links)
+    console = output_console()
+    console.print(f"{machine.name}: {machine.description}\n", soft_wrap=True)
     if machine.pim:
-        output_console().print(_pim_table(machine.pim))
-
-
-def _pim_table(stack: PimStack) -> Table:
-    table = Table("PIM stack", "", show_header=True)
-    for key, value in asdict(stack).items():
-        table.add_row(key, f"{value:g}" if isinstance(value, float) else f"{value:,}")
-    return table
+        for line in stack_drawing(machine.pim):
+            console.print(line, soft_wrap=True)
+        console.print()
+    for section in sections(machine):
+        console.print(section_table(section, sources=sources))
+    if machine.pim and machine.pim.computes:
+        console.print(level_table(machine.pim))
