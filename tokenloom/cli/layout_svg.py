@@ -9,13 +9,13 @@ from tokenloom.backends.pim.drawing import Share, TensorMap
 from tokenloom.cli.layout_view import tile_rows
 
 _MARGIN, _LINE = 24, 18
-_CHANNEL_WIDTH, _CHANNEL_HEIGHT, _CHANNELS_A_LINE = 66, 34, 16
+_CHANNEL_WIDTH, _CHANNEL_HEIGHT, _CHANNELS_A_LINE = 88, 34, 16
 _FIELD_WIDTH, _FIELD_HEIGHT = 104, 20
 _WIDTH = 2 * _MARGIN + _CHANNELS_A_LINE * _CHANNEL_WIDTH
 _GOLDEN_ANGLE = 137.508
 """Hues this many degrees apart stay distinct however many there are."""
 _STYLE = (
-    "text{font:12px ui-monospace,Menlo,Consolas,monospace;fill:#1b1f24}"
+    "text{font:12px ui-monospace,Menlo,Consolas,DejaVu Sans Mono,monospace;fill:#1b1f24}"
     "text.title{font-size:16px;font-weight:600}text.small{font-size:10px}"
     "rect{stroke:#57606a;stroke-width:0.7}"
 )
@@ -24,6 +24,9 @@ _STYLE = (
 def map_svg(tensor: TensorMap) -> str:
     """Return the drawing; a share's text shows where the pointer rests on its channel."""
     lines = [(tensor.title, "title"), *((fact, "") for fact in tensor.facts)]
+    if tensor.num_shares > len(tensor.shares):
+        left_out = f"Drawn are the first {len(tensor.shares):,} of {tensor.num_shares:,} shares."
+        lines.append((left_out, ""))
     parts = [_text(_MARGIN, _MARGIN + _LINE * index, *line) for index, line in enumerate(lines)]
     top = _MARGIN + _LINE * len(lines)
     channels = _lines_of(tensor.channels) * _CHANNEL_HEIGHT
