@@ -17,6 +17,7 @@ from tokenloom.backends.kernels import (
     pages,
     pim_append,
     pim_attention,
+    pim_gemv,
 )
 from tokenloom.backends.kernels.cpu import Cpu
 from tokenloom.backends.kernels.packing import tile_for, uses_bfloat16
@@ -53,6 +54,8 @@ FUNCTIONS: Mapping[str, Make] = {
     "add": lambda name, s, _: elementwise.add(name, s.dim("hidden")),
     "take_rows": lambda name, s, _: elementwise.take_rows(name, s.dim("hidden")),
     "pim_append": lambda name, s, _: pim_append.append(name, PimShape.of(s)),
+    "pim_gemv": lambda name, s, _: pim_gemv.gemv_values(name, s),
+    "pim_gemv_commands": lambda name, s, _: pim_gemv.gemv_commands(name, s),
     "pim_attention": lambda name, s, _: pim_attention.attention(name, PimShape.of(s)),
 }
 """The maker of each operation's function."""

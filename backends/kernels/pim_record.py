@@ -21,6 +21,8 @@ from tvm.script import tirx as T
 from tokenloom.backends.pim.commands import ALL, FIELDS, WORDS, Op
 
 MARK = "pim_command"
+CONTROL = "local.pim_control"
+"""The memory scope of what loops and conditions read beside page tables: kept in both functions."""
 tirx: Any = tvm.tirx  # its annotations are narrower than what its constructors take
 s_tir: Any = tvm.s_tir
 
@@ -36,6 +38,26 @@ def command(op: Op, **fields: Any) -> Any:
         raise ValueError(f"a command has no field {', '.join(sorted(unknown))}")
     words = [fields.get(name, ALL if name in units else 0) for name in FIELDS[1:WORDS]]
     return T.call_extern("int32", MARK, int(op), *words)
+
+
+def exposed(function: Any) -> Any:
+    """Return the function with its own buffers as last arguments, in the order they are declared.
+
+    What units hold is then seen from outside, and no pass changes the offsets that commands name.
+    """
+    root = function.body.block
+    kept = s_tir.SBlock(
+        root.iter_vars,
+        root.reads,
+        root.writes,
+        root.name_hint,
+        root.body,
+        root.init,
+        [],
+        root.match_buffers,
+        root.annotations,
+    )
+    return _with_body(function, s_tir.SBlockRealize([], True, kept), list(root.alloc_buffers))
 
 
 def values(function: Any) -> Any:
@@ -71,7 +93,7 @@ class _Values:
 
 
 class _Commands:
-    """Turns commands into records; drops stores, since control flow reads page tables only."""
+    """Turns commands into records; drops stores but those that control flow reads."""
 
     def __init__(self) -> None:
         self.capacity = tirx.Var("capacity", "int32")
@@ -80,11 +102,12 @@ class _Commands:
 
     def leaf(self, statement: Any) -> Any | None:
         if not _is_command(statement):
-            return None
+            return statement if _is_control(statement) else None
         at = tirx.BufferLoad(self.count, [0])
         words = list(statement.value.args)[1:]
         stores = [
-            tirx.BufferStore(self.stream, word, [at, index]) for index, word in enumerate(words)
+            tirx.BufferStore(self.stream, tirx.Cast("int32", word), [at, index])
+            for index, word in enumerate(words)
         ]
         write = tirx.IfThenElse(at < self.capacity, tirx.SeqStmt(stores), None)
         return tirx.SeqStmt([write, tirx.BufferStore(self.count, at + 1, [0])])
@@ -98,6 +121,10 @@ def _is_command(statement: Any) -> bool:
         return False
     call = statement.value
     return hasattr(call, "args") and len(call.args) > 0 and str(call.args[0]).strip('"') == MARK
+
+
+def _is_control(statement: Any) -> bool:
+    return isinstance(statement, tirx.BufferStore) and statement.buffer.scope() == CONTROL
 
 
 def _rewrite(statement: Any, rule: _Values | _Commands) -> Any:
