@@ -79,6 +79,16 @@ def test_the_drawing_is_a_file_of_its_own(run: Run) -> None:
     assert "<script" not in text
 
 
+def test_weights_are_shown_as_text(run: Run) -> None:
+    arguments = ["--machine", "hbm2-pim", "--tensor", "gemv", "--rows", "4096", "--cols", "1024"]
+    code, out, err = run("pim", "layout", *arguments)
+    assert (code, err) == (0, "")
+    assert out.startswith("weights, FP16: outputs 4096, inputs 1024\n")
+    lines = [" ".join(line.split()) for line in out.splitlines()]
+    assert "1 0 to 7 outputs 16 to 31, and of every 512 after" in lines
+    assert "│ 0.0.0 │ 1 │ o512 i0-15 │ o512 i128-143 │ o513 i0-15 │ o513 i128-143 │" in lines
+
+
 def test_everything_drawn_lies_inside_the_picture() -> None:
     root = ElementTree.fromstring(map_svg(drawn(2000)))
     width, height = int(root.attrib["width"]), int(root.attrib["height"])
@@ -103,7 +113,15 @@ def test_text_in_the_drawing_is_escaped() -> None:
         (["--machine", "hbm4-dense", *SHAPE], "none of the 4 SIDs of the stack is computing"),
         (["--machine", "attac-hbm3", *SHAPE], "did you mean attacc-hbm3?"),
         (["--machine", "attacc-hbm3", "--heads", "2"], "kv needs --heads, --head-dim and --length"),
-        (["--machine", "attacc-hbm3", *SHAPE, "--heads", "0"], "'--heads': Input should be greater than or equal to 1"),
+        (["--machine", "hbm2-pim", "--tensor", "gemv", *SHAPE], "gemv needs --rows and --cols"),
+        (
+            ["--machine", "hbm2-pim", "--tensor", "gemv", "--rows", "1048576", "--cols", "1048576"],
+            "a product of 1048576 x 1048576 takes",
+        ),
+        (
+            ["--machine", "attacc-hbm3", *SHAPE, "--heads", "0"],
+            "'--heads': Input should be greater than or equal to 1",
+        ),
         (["--machine", "attacc-hbm3", *SHAPE, "--head-dim", "4096"], "a row has 32"),
         (["--machine", "attacc-hbm3", *SHAPE, "--length", "999999999"], "4,194,304 tokens fit"),
         (["--machine", "attacc-hbm3", *SHAPE, "--tensor", "x"], "'x' is not"),

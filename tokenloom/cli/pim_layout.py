@@ -23,6 +23,7 @@ class TensorName(StrEnum):
     """Tensors that have a layout."""
 
     KV = "kv"
+    GEMV = "gemv"
 
 
 def layout(
@@ -31,6 +32,8 @@ def layout(
     heads: Annotated[int | None, typer.Option(min=1, max=_MOST, help="kv: KV heads.")] = None,
     head_dim: Annotated[int | None, typer.Option(min=1, max=_MOST, help="kv: dimensions.")] = None,
     length: Annotated[int | None, typer.Option(min=1, max=_MOST, help="kv: tokens.")] = None,
+    rows: Annotated[int | None, typer.Option(min=1, max=_MOST, help="gemv: outputs.")] = None,
+    cols: Annotated[int | None, typer.Option(min=1, max=_MOST, help="gemv: inputs.")] = None,
     svg: Annotated[Path | None, typer.Option(help="Also draw it into this file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -43,7 +46,10 @@ def layout(
     if stack is None:
         raise typer.BadParameter(f"{machine} has no PIM stack", param_hint="--machine")
     try:
-        found = _kv(stack, heads, head_dim, length)
+        if tensor is TensorName.GEMV:
+            found = _gemv(stack, rows, cols)
+        else:
+            found = _kv(stack, heads, head_dim, length)
     except DeviceError as error:
         raise typer.BadParameter(str(error)) from None
     if svg is not None:
@@ -61,6 +67,14 @@ def _kv(stack: PimStack, heads: int | None, head_dim: int | None, length: int | 
     if heads is None or head_dim is None or length is None:
         raise typer.BadParameter("kv needs --heads, --head-dim and --length")
     return kv_map(stack, heads, head_dim, length)
+
+
+def _gemv(stack: PimStack, rows: int | None, cols: int | None) -> TensorMap:
+    from tokenloom.backends.pim.gemv_drawing import gemv_map
+
+    if rows is None or cols is None:
+        raise typer.BadParameter("gemv needs --rows and --cols")
+    return gemv_map(stack, rows, cols)
 
 
 def _write_svg(path: Path, tensor: TensorMap) -> None:
