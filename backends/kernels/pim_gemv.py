@@ -19,7 +19,7 @@ from tvm.script import tirx as T
 
 from tokenloom.backends.kernels import pim_intrinsics as intrinsics
 from tokenloom.backends.kernels.pim_intrinsics import BANK, BASE, OPERAND, REGISTER, Units
-from tokenloom.backends.kernels.pim_legality import check
+from tokenloom.backends.kernels.pim_legality import Limits, check_commands, check_schedule
 from tokenloom.backends.kernels.pim_record import commands, exposed, values
 from tokenloom.backends.kernels.pim_scope import AXES, UnitScope
 from tokenloom.backends.pim.stack import LEVELS
@@ -31,6 +31,7 @@ class GemvShape:
     """What a spec says of a product: its units, its tiles, and the order of its commands."""
 
     units: Units
+    limits: Limits
     output_tiles: int
     input_tiles: int
     operands: int
@@ -54,8 +55,11 @@ class GemvShape:
             stored_to=spec.dim("weight_rows"),
             moved_to=chunks * scope.lanes,
         )
+        rows = spec.dim("pim_rows") - spec.dim("weight_rows")
+        columns, entries = scope.address.columns, spec.dim("operand_entries")
         return cls(
             units,
+            Limits(rows, columns, spec.dim("unit_registers"), entries),
             spec.dim("output_tiles"),
             spec.dim("input_tiles"),
             spec.dim("operands"),
@@ -167,26 +171,22 @@ def scheduled(name: str, shape: GemvShape) -> Any:
         schedule.parallel(axes[0])
     schedule.compute_at(write, turn)
     schedule.reverse_compute_at(out, tile)
+    loops = len(taken) + 1
+    check_schedule(schedule.mod["main"], shape.limits, {"mac": loops, "out": loops})
     schedule.decompose_reduction(mac, bank)
     _tensorize(schedule, shape)
+    check_commands(schedule.mod["main"])
     return exposed(schedule.mod["main"])
 
 
 def gemv_values(name: str, spec: KernelSpec) -> Any:
     """Return the function (weights, inputs, results, operands, accumulators) that computes."""
-    return values(_checked(name, spec))
+    return values(scheduled(name, GemvShape.of(spec)))
 
 
 def gemv_commands(name: str, spec: KernelSpec) -> Any:
     """Return the function of the same arguments, `stream` and `count` that writes commands."""
-    return commands(_checked(name, spec))
-
-
-def _checked(name: str, spec: KernelSpec) -> Any:
-    shape = GemvShape.of(spec)
-    function = scheduled(name, shape)
-    check(function, shape.units)
-    return function
+    return commands(scheduled(name, GemvShape.of(spec)))
 
 
 def _tensorize(schedule: Any, shape: GemvShape) -> None:

@@ -86,7 +86,7 @@ class _Values:
     """Keeps stores, drops commands."""
 
     def leaf(self, statement: Any) -> Any | None:
-        return None if _is_command(statement) else statement
+        return None if is_command(statement) else statement
 
     def kind(self, loop: Any) -> Any:
         return loop.kind
@@ -101,7 +101,7 @@ class _Commands:
         self.count = tirx.decl_buffer((1,), "int32", "count")
 
     def leaf(self, statement: Any) -> Any | None:
-        if not _is_command(statement):
+        if not is_command(statement):
             return statement if _is_control(statement) else None
         at = tirx.BufferLoad(self.count, [0])
         words = list(statement.value.args)[1:]
@@ -116,7 +116,8 @@ class _Commands:
         return tirx.ForKind.SERIAL
 
 
-def _is_command(statement: Any) -> bool:
+def is_command(statement: Any) -> bool:
+    """Return whether a statement is a command that `command` made."""
     if not isinstance(statement, tirx.Evaluate):
         return False
     call = statement.value

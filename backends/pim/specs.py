@@ -28,6 +28,8 @@ def unit_dims(stack: PimStack, lanes: int) -> dict[str, int]:
         "columns": stack.columns,
         "column_bytes": stack.column_bytes,
         "lanes": lanes,
+        "pim_rows": stack.pim_rows,
+        "unit_registers": stack.unit.registers,
         "operand_entries": stack.unit.operand_entries,
     }
 
