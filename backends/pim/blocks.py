@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tokenloom.backends.pim.banks import Half
 from tokenloom.backends.pim.kv_shape import Format, KvShape
-from tokenloom.backends.pim.quantize import Half, Quantized, dequantize, quantize, scale_shape
+from tokenloom.backends.pim.quantize import Quantized, dequantize, quantize, scale_shape
 
 Bytes = NDArray[np.uint8]
 

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tokenloom.backends.device import DeviceError
+from tokenloom.backends.pim.banks import Half
 
-Half = NDArray[np.float16]
 Role = Literal["keys", "values"]
 
 LARGEST_CODE = 127
