@@ -45,21 +45,16 @@ class GemvShape:
     def of(cls, spec: KernelSpec) -> GemvShape:
         """Take the shape out of a spec of `pim_gemv`; its dtype is the arithmetic."""
         level = LEVELS[spec.dim("level")]
-        chunks = spec.dim("input_tiles") * spec.dim("operands") * spec.dim("banks_per_unit")
         scope = UnitScope.of(spec, level, bool(spec.dim("by_channel")))
         units = Units(
             scope,
             spec.dtype,
             spec.dim("registers"),
             spec.dim("operand_entries"),
-            stored_to=spec.dim("weight_rows"),
-            moved_to=chunks * scope.lanes,
         )
-        rows = spec.dim("pim_rows") - spec.dim("weight_rows")
-        columns, entries = scope.address.columns, spec.dim("operand_entries")
         return cls(
             units,
-            Limits(rows, columns, spec.dim("unit_registers"), entries),
+            Limits.of(spec),
             spec.dim("output_tiles"),
             spec.dim("input_tiles"),
             spec.dim("operands"),
@@ -176,17 +171,20 @@ def scheduled(name: str, shape: GemvShape) -> Any:
     schedule.decompose_reduction(mac, bank)
     _tensorize(schedule, shape)
     check_commands(schedule.mod["main"])
-    return exposed(schedule.mod["main"])
+    return schedule.mod["main"]
 
 
 def gemv_values(name: str, spec: KernelSpec) -> Any:
-    """Return the function (weights, inputs, results, operands, accumulators) that computes."""
+    """Return the function (weights, inputs, results) that computes."""
     return values(scheduled(name, GemvShape.of(spec)))
 
 
 def gemv_commands(name: str, spec: KernelSpec) -> Any:
-    """Return the function of the same arguments, `stream` and `count` that writes commands."""
-    return commands(scheduled(name, GemvShape.of(spec)))
+    """Return the function that writes commands.
+
+    Its arguments are weights, inputs, results, operands, accumulators, `stream` and `count`.
+    """
+    return commands(exposed(scheduled(name, GemvShape.of(spec))))
 
 
 def _tensorize(schedule: Any, shape: GemvShape) -> None:
@@ -204,5 +202,9 @@ def _tensorize(schedule: Any, shape: GemvShape) -> None:
     kept = [loop for loop, (_, taken) in zip(units_loops, axes, strict=True) if taken == 1]
     taken = [loop for loop in units_loops if loop not in kept]
     schedule.reorder(*kept, *taken, lane)
-    made = intrinsics.store if shape.stores else intrinsics.move_out
-    schedule.tensorize([*taken, lane][0], made(replace(units, scope=once)))
+    together = replace(units, scope=once)
+    if shape.stores:
+        made = intrinsics.store(together, shape.weight_rows)
+    else:
+        made = intrinsics.move_out(together, shape.chunks * scope.lanes)
+    schedule.tensorize([*taken, lane][0], made)

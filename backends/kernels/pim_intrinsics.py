@@ -12,7 +12,7 @@ are made for a scope of units and an arithmetic; their meaning is that of `pim/c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,18 +49,15 @@ ARITHMETIC = {
 
 @dataclass(frozen=True)
 class Units:
-    """Units that work together, their arithmetic, and how many registers and operands they have.
+    """Units that work together, their arithmetic, and how many registers and operands are used.
 
-    Accumulators are stored from the row `stored_to` of the given rows on, or moved out to base die
-    memory from the element `moved_to` on.
+    Registers and entries are used by turns: the n-th accumulator is in register n mod `registers`.
     """
 
     scope: UnitScope
     arithmetic: str
     registers: int
     operand_entries: int
-    stored_to: int = 0
-    moved_to: int = 0
 
     @property
     def types(self) -> Arithmetic:
@@ -69,7 +66,7 @@ class Units:
 
     def name(self, op: str) -> str:
         """Return the name that an intrinsic is registered by."""
-        sizes = f"{self.registers}.{self.operand_entries}.{self.stored_to}.{self.moved_to}"
+        sizes = f"{self.registers}.{self.operand_entries}"
         return f"pim.{op}.{self.arithmetic}.{sizes}.{self.scope.key}"
 
     def register_of(self, offset: Expr) -> Expr:
@@ -144,7 +141,106 @@ def mac(units: Units) -> str:
     return register_intrinsic(units.name("mac"), description, implementation)
 
 
-def store(units: Units) -> str:
+def load(units: Units, first_row: int) -> str:
+    """Return the name of LOAD: registers = column; buffers begin at row `first_row`."""
+    return _from_column(units, Op.LOAD, first_row, lambda column, _: column)
+
+
+def relu(units: Units, first_row: int) -> str:
+    """Return the name of RELU: registers = column, or +0 where its sign bit is set."""
+    return _from_column(units, Op.RELU, first_row, rectified)
+
+
+def rectified(value: Expr, lanes: int) -> Expr:
+    """Return FP16 numbers, +0 for those whose sign bit is set: -0 and NaNs with that bit, too."""
+    if lanes == 1:
+        return T.Select(T.reinterpret("int16", value) < T.int16(0), T.float16(0), value)
+    negative = T.reinterpret(f"int16x{lanes}", value) < T.broadcast(T.int16(0), lanes)
+    return T.Select(negative, T.broadcast(T.float16(0), lanes), value)
+
+
+def _from_column(
+    units: Units, op: Op, first_row: int, function: Callable[[Expr, int], Expr]
+) -> str:
+    scope, types = units.scope, units.types
+    lanes, column, register = scope.lanes, scope.column, scope.register
+    every = T.ramp(0, 1, lanes)
+
+    @T.prim_func(s_tir=True)
+    def description(w_: T.handle, p_: T.handle):
+        w = T.match_buffer(w_, column, types.element, offset_factor=1, scope=BANK)
+        p = T.match_buffer(p_, register, types.register, offset_factor=1, scope=REGISTER)
+        with T.sblock("root"):
+            T.reads(whole(w, column))
+            T.writes(whole(p, register))
+            for loops in T.grid(*scope.loops, lanes):
+                with T.sblock("unit"):
+                    at = T.meta_var(remap(loops))
+                    p[scope.in_register(at, at[-1])] = function(w[scope.in_column(at, at[-1])], 1)
+
+    @T.prim_func(s_tir=True)
+    def implementation(w_: T.handle, p_: T.handle):
+        w = T.match_buffer(
+            w_, column, types.element, offset_factor=1, scope=BANK, strides=strides(column)
+        )
+        p = T.match_buffer(
+            p_, register, types.register, offset_factor=1, scope=REGISTER, strides=strides(register)
+        )
+        with T.sblock("root"):
+            T.reads(whole(w, column))
+            T.writes(whole(p, register))
+            at_column = T.meta_var(scope.fields(w.elem_offset, first_row))
+            T.evaluate(command(op, **at_column, dst=units.register_of(p.elem_offset)))
+            for at in T.grid(*scope.unit_loops):
+                p[scope.in_register(at, every)] = function(w[scope.in_column(at, every)], lanes)
+
+    return register_intrinsic(units.name(f"{op.name}.{first_row}"), description, implementation)
+
+
+def combine(units: Units, op: Op, first_row: int, function: Callable[[Expr, Expr], Expr]) -> str:
+    """Return the name of ADD or MUL: registers = function of registers and column."""
+    scope, types = units.scope, units.types
+    lanes, column, register = scope.lanes, scope.column, scope.register
+    every = T.ramp(0, 1, lanes)
+
+    @T.prim_func(s_tir=True)
+    def description(q_: T.handle, w_: T.handle, p_: T.handle):
+        q = T.match_buffer(q_, register, types.register, offset_factor=1, scope=REGISTER)
+        w = T.match_buffer(w_, column, types.element, offset_factor=1, scope=BANK)
+        p = T.match_buffer(p_, register, types.register, offset_factor=1, scope=REGISTER)
+        with T.sblock("root"):
+            T.reads(whole(q, register), whole(w, column))
+            T.writes(whole(p, register))
+            for loops in T.grid(*scope.loops, lanes):
+                with T.sblock("unit"):
+                    at = T.meta_var(remap(loops))
+                    i = T.meta_var(scope.in_register(at, at[-1]))
+                    p[i] = function(q[i], w[scope.in_column(at, at[-1])])
+
+    @T.prim_func(s_tir=True)
+    def implementation(q_: T.handle, w_: T.handle, p_: T.handle):
+        q = T.match_buffer(
+            q_, register, types.register, offset_factor=1, scope=REGISTER, strides=strides(register)
+        )
+        w = T.match_buffer(
+            w_, column, types.element, offset_factor=1, scope=BANK, strides=strides(column)
+        )
+        p = T.match_buffer(
+            p_, register, types.register, offset_factor=1, scope=REGISTER, strides=strides(register)
+        )
+        with T.sblock("root"):
+            T.reads(whole(q, register), whole(w, column))
+            T.writes(whole(p, register))
+            at_column = T.meta_var(scope.fields(w.elem_offset, first_row))
+            T.evaluate(command(op, **at_column, dst=units.register_of(p.elem_offset)))
+            for at in T.grid(*scope.unit_loops):
+                i = T.meta_var(scope.in_register(at, every))
+                p[i] = function(q[i], w[scope.in_column(at, every)])
+
+    return register_intrinsic(units.name(f"{op.name}.{first_row}"), description, implementation)
+
+
+def store(units: Units, first_row: int) -> str:
     """Return the name of STORE: column = registers, which hold FP16."""
     scope, types = units.scope, units.types
     lanes, column, register = scope.lanes, scope.column, scope.register
@@ -173,13 +269,12 @@ def store(units: Units) -> str:
         with T.sblock("root"):
             T.reads(whole(p, register))
             T.writes(whole(w, column))
-            dst = T.meta_var(units.register_of(p.elem_offset))
-            stored_to = T.meta_var(units.stored_to * scope.address.row_elements)
-            T.evaluate(command(Op.STORE, **scope.fields(stored_to + w.elem_offset), dst=dst))
+            at_column = T.meta_var(scope.fields(w.elem_offset, first_row))
+            T.evaluate(command(Op.STORE, **at_column, dst=units.register_of(p.elem_offset)))
             for at in T.grid(*scope.unit_loops):
                 w[scope.in_column(at, every)] = p[scope.in_register(at, every)]
 
-    return register_intrinsic(units.name("store"), description, implementation)
+    return register_intrinsic(units.name(f"store.{first_row}"), description, implementation)
 
 
 def write_operand(units: Units) -> str:
@@ -224,8 +319,11 @@ def write_operand(units: Units) -> str:
     return register_intrinsic(units.name("write"), description, implementation)
 
 
-def move_out(units: Units) -> str:
-    """Return the name of MV_SB of one slot: base die memory = the registers of its units."""
+def move_out(units: Units, address: int) -> str:
+    """Return the name of MV_SB of one slot: base die memory = the registers of its units.
+
+    The base die's buffer begins at element `address` of its memory.
+    """
     scope, types = units.scope, units.types
     lanes, shape = scope.lanes, scope.register
     every = T.ramp(0, 1, lanes)
@@ -259,7 +357,7 @@ def move_out(units: Units) -> str:
                     Op.MV_SB,
                     **scope.slot_fields(p.elem_offset),
                     dst=units.register_of(p.elem_offset),
-                    address=units.moved_to + y.elem_offset,
+                    address=address + y.elem_offset,
                     size=scope.num_units * lanes,
                     size_bytes=scope.num_units * lanes * 4,
                     flags=LANES | START,
@@ -269,7 +367,7 @@ def move_out(units: Units) -> str:
                 i = T.meta_var(scope.in_register(at, every))
                 y[i] = T.Cast(f"float32x{lanes}", p[i])
 
-    return register_intrinsic(units.name("move"), description, implementation)
+    return register_intrinsic(units.name(f"move.{address}"), description, implementation)
 
 
 def remap(loops: Any) -> tuple[Any, ...]:

@@ -14,19 +14,19 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-import tvm
+from tvm import ir
 from tvm.sym import Analyzer
 
 from tokenloom.backends.device import DeviceError
 from tokenloom.backends.kernels.pim_intrinsics import BANK, OPERAND, REGISTER
-from tokenloom.backends.kernels.pim_record import is_command
-
-tirx: Any = tvm.tirx
-s_tir: Any = tvm.s_tir
+from tokenloom.backends.kernels.pim_record import is_command, s_tir, tirx
+from tokenloom.kernel_spec import KernelSpec
 
 _ROW, _COLUMN = 0, 2
 _REDUCE = 2
 """`IterVar.CommReduce` of TVM: the kind of a block variable that is summed over."""
+
+index_range: Any = ir.Range
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,16 @@ class Limits:
     registers: int
     operand_entries: int
 
+    @classmethod
+    def of(cls, spec: KernelSpec) -> Limits:
+        """Take the limits out of a spec, see `pim/specs.py`."""
+        names = "pim_rows", "columns", "unit_registers", "operand_entries"
+        return cls(*(spec.dim(name) for name in names))
+
 
 @dataclass(frozen=True)
 class _Block:
-    """A block without blocks in it, and the loops around it: variable and extent, outermost first."""
+    """An innermost block, and the loops around it: variable and extent, outermost first."""
 
     realize: Any
     loops: tuple[tuple[Any, int], ...]
@@ -66,7 +72,7 @@ class _Block:
         """Return an analyzer that knows how far the loops go, and the block's variables in them."""
         analyzer: Any = Analyzer()
         for variable, extent in self.loops:
-            analyzer.bind(variable, tvm.ir.Range(0, extent))
+            analyzer.bind(variable, index_range(0, extent))
         pairs = zip(self.realize.block.iter_vars, self.realize.iter_values, strict=True)
         for iteration, value in pairs:
             analyzer.bind(iteration.var, value)
@@ -130,7 +136,7 @@ def _check_bounds(block: _Block, buffer: Any, index: list[Any], limits: Limits) 
 
 
 def _check_registers(block: _Block, limits: Limits) -> None:
-    """An accumulator lives from the outermost loop that adds to it: those inside it live at once."""
+    """Count what lives at once: accumulators inside the outermost loop that adds to them."""
     kinds = block.realize.block.iter_vars
     values = block.realize.iter_values
     sums = [v for i, v in zip(kinds, values, strict=True) if i.iter_type == _REDUCE]
@@ -150,7 +156,7 @@ def _check_registers(block: _Block, limits: Limits) -> None:
 
 
 def _check_operands(block: _Block, blocks: list[_Block], limits: Limits) -> None:
-    """What is written between two uses must be there at once: the loops that no reader shares."""
+    """Count what is written between two uses: entries over the loops that no reader shares."""
     written = [r.source for r in block.realize.block.writes if r.source.scope() == OPERAND]
     for buffer in written:
         readers = [
@@ -162,7 +168,7 @@ def _check_operands(block: _Block, blocks: list[_Block], limits: Limits) -> None
             entries = prod(extent for _, extent in block.uses(index[0], own))
             if entries > limits.operand_entries:
                 raise DeviceError(
-                    f"pim: block {block.name} writes {entries} operand entries before they are used;"
+                    f"pim: block {block.name} writes {entries} operand entries before their use;"
                     f" a unit has {limits.operand_entries}; write a tile of inputs at a time"
                 )
 

@@ -129,13 +129,17 @@ class UnitScope:
         """Return the index into a buffer of the shape `register`."""
         return 0, *self.unit_index(loops), lane
 
-    def fields(self, offset: Expr) -> dict[str, Expr]:
-        """Return the fields of a command on the column at `offset`: its row, column and units."""
+    def fields(self, offset: Expr, first_row: int = 0) -> dict[str, Expr]:
+        """Return the fields of a command on the column at `offset` from `first_row` on.
+
+        Row, column, units and bytes.
+        """
         names = [_FIELD.get(axis, axis) for axis in self.outside]
         if self.banks_per_unit > 1 and "bank" not in names:
             names.append("bank")
         size_bytes = self.num_units * self.column_bytes
-        return {**self.address.fields(offset, names), "size_bytes": size_bytes}
+        place = self.address.fields(offset, names)
+        return {**place, "row": first_row + place["row"], "size_bytes": size_bytes}
 
     def slot_fields(self, offset: Expr) -> dict[str, Expr]:
         """Return the unit fields of a command on one slot, at an offset into registers."""

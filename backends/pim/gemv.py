@@ -101,31 +101,37 @@ class Gemv:
     def stream(self) -> CommandStream:
         """Return the commands; they are the same for every vector."""
         spec = gemv_spec(self.layout, self.schedule, self.arithmetic, "pim_gemv_commands")
-        words = record(spec, self.arrays(np.zeros(self.layout.inputs, np.float32)))
+        arrays = self.arrays(np.zeros(self.layout.inputs, np.float32))
+        words = record(spec, [*arrays, *self._unit_arrays()])
         name = f"gemv {self.layout.outputs}x{self.layout.inputs} {self.arithmetic}"
         return program(name, self.machine, words, self.first_row)
 
     def arrays(self, vector: Values) -> list[Array]:
-        """Return the function's arguments: weights, inputs, results, operands, registers."""
+        """Return the function's arguments: weights, inputs, results."""
         if vector.shape != (self.layout.inputs,):
             raise DeviceError(
                 f"pim: a vector {list(vector.shape)} for a product of {self.layout.outputs} x"
                 f" {self.layout.inputs}; it must have {self.layout.inputs} elements"
             )
-        types, inputs = ARITHMETIC[self.arithmetic], self.layout.chunked(vector)
-        groups = self.layout.output_tiles * self.layout.registers
-        shape = (groups, *self.layout.units, self.layout.lanes)
-        registers = aligned_zeros(shape, types.register.name)
-        stores = self.arithmetic == "fp16"
-        results = self.results if stores else aligned_zeros(shape, "float32")
-        operands = aligned_zeros(inputs.shape, types.element.name)
-        return [self.weights, inputs, results, operands, registers]
+        inputs = self.layout.chunked(vector)
+        results = self.results if self.arithmetic == "fp16" else self._accumulators("float32")
+        return [self.weights, inputs, results]
 
     def lanes_of(self, results: Values) -> Values:
         """Return the accumulators [outputs, lanes] out of what the function wrote."""
         if self.arithmetic == "fp16":
             return self.layout.gather(results)
         return self.layout.outputs_of(results).astype(ARITHMETIC[self.arithmetic].register)
+
+    def _unit_arrays(self) -> list[Array]:
+        """Return what units hold, by operand and by accumulator."""
+        types = ARITHMETIC[self.arithmetic]
+        operands = aligned_zeros((self.layout.padded_chunks, self.layout.lanes), types.element.name)
+        return [operands, self._accumulators(types.register.name)]
+
+    def _accumulators(self, dtype: str) -> Array:
+        groups = self.layout.output_tiles * self.layout.registers
+        return aligned_zeros((groups, *self.layout.units, self.layout.lanes), dtype)
 
     def _rows(self, start: int, count: int) -> Values:
         element = ARITHMETIC[self.arithmetic].element
