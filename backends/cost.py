@@ -13,7 +13,7 @@ from math import ceil
 from typing import Literal
 
 from tokenloom.backends.machine import Machine, Processor
-from tokenloom.backends.pim.stack import PimStack
+from tokenloom.backends.pim.closed_form import attention_cycles
 
 Phase = Literal["prefill", "decode"]
 
@@ -196,8 +196,8 @@ class CostModel:
     ) -> float:
         """Return cycles in the banks, a launch, and the queries' way in and the results' way out.
 
-        A KV head occupies one channel, or `stripe_tokens` of it do; the heads that share its KV
-        follow each other there. Overlap of one head's score with another's context is not counted.
+        A KV head occupies one channel, or `stripe_tokens` of it do; the heads that share its KV are
+        streamed over it together.
         """
         stack = self.machine.pim
         if stack is None:
@@ -205,42 +205,16 @@ class CostModel:
         channels = stack.stacks * stack.channels
         stripe = stack.stripe_tokens or max(context, 1)
         shares = max(1, min(channels, ceil(context / stripe)))
-        rounds = ceil(rows * kv_heads * shares / channels) * (heads // kv_heads)
-        cycles = rounds * pim_head_cycles(stack, ceil(context / shares), head_dim)
+        per_kv = heads // kv_heads
+        queries = ceil(rows * kv_heads * shares / stack.stacks) * per_kv
+        cycles = attention_cycles(
+            stack, queries, ceil(context / shares), head_dim, heads_per_kv=per_kv
+        )
         tier = self.machine.processors[self.machine.compute_device].memory_tier
         row_bytes = rows * head_dim * DTYPE_BYTES["float16"]
         moved_ns = self.copy_ns(tier, "pim", row_bytes * (heads + 2 * kv_heads))
         moved_ns += self.copy_ns("pim", tier, row_bytes * heads)
         return stack.launch_ns + cycles * stack.timing.cycle_ns + moved_ns
-
-
-def pim_head_cycles(stack: PimStack, context: int, head_dim: int) -> int:
-    """Return the cycles of one head's attention in one channel, with all its banks in lock step.
-
-    Score and context phases of all-bank MACs, row switches between them, softmax in the base die,
-    refresh. A closed form that equals the cycles of the AttAcc simulator for one head a channel.
-    """
-    timing, lanes = stack.timing, stack.unit.lanes
-    slots = stack.pseudo_channels * stack.pim_sids * stack.bank_groups
-    columns = ceil(head_dim / (stack.banks * lanes))
-    macs = ceil(context / slots) * columns
-    if macs == 0:
-        return 0
-    writes = stack.banks * columns
-    moves = stack.pim_sids * stack.bank_groups * ceil(context / (slots * lanes))
-    switches = ceil(macs / stack.columns) - 1
-    interval, move = stack.mac_interval_cycles, timing.move_interval_cycles
-    switch = timing.rtp_l_cycles + timing.rp_cycles + timing.rcd_read_cycles
-    phase = (macs - 1) * interval + switches * (switch - interval)
-    write = timing.write_interval_cycles * (writes - 1) + 2
-    score_end = max(write, timing.first_mac_cycles) + phase
-    softmax = ceil(context * timing.softmax_per_token_cycles)
-    moved = timing.move_after_mac_cycles + 15 + move * moves + softmax
-    end = score_end + max(switch, moved) + phase
-    after = timing.move_after_switch_cycles if switches else timing.move_after_mac_cycles
-    end += after + 15
-    refresh = timing.rfc_cycles + timing.rtp_l_cycles + 1 + timing.rcd_read_cycles - switch
-    return end + refresh * (end // timing.refi_cycles)
 
 
 def _roofline_ns(processor: Processor, flops: float, size_bytes: float, dtype: str) -> float:

