@@ -17,10 +17,13 @@ from tokenloom.backends.kernels import (
     pages,
     pim_append,
     pim_attention,
+    pim_record,
+    pim_elementwise,
     pim_gemv,
 )
 from tokenloom.backends.kernels.cpu import Cpu
 from tokenloom.backends.kernels.packing import tile_for, uses_bfloat16
+from tokenloom.backends.kernels.pim_plan import AttentionPlan
 from tokenloom.backends.kernels.pim_shape import PimShape
 from tokenloom.kernel_spec import KernelSpec
 
@@ -41,6 +44,31 @@ def _attention(name: str, spec: KernelSpec, cpu: Cpu) -> Any:
     return attention.attention(name, *_heads(spec), spec.dim("page_tokens"), cpu.num_cores)
 
 
+PIM_ELEMENTWISE = ("add", "mul", "relu")
+
+
+def _pim_elementwise(operation: str, *, commands: bool) -> Make:
+    if commands:
+        return lambda name, s, _: pim_elementwise.elementwise_commands(name, operation, s)
+    return lambda name, s, _: pim_elementwise.elementwise_values(name, operation, s)
+
+
+def _pim_append(name: str, spec: KernelSpec) -> Any:
+    return pim_append.append(name, PimShape.of(spec))
+
+
+def _pim_attention(name: str, spec: KernelSpec) -> Any:
+    return pim_attention.attention(name, AttentionPlan.of(spec))
+
+
+def _values(make: Callable[[str, KernelSpec], Any]) -> Make:
+    return lambda name, spec, _: pim_record.values(make(name, spec))
+
+
+def _commands(make: Callable[[str, KernelSpec], Any]) -> Make:
+    return lambda name, spec, _: pim_record.commands(make(name, spec))
+
+
 FUNCTIONS: Mapping[str, Make] = {
     "embed": lambda name, s, _: elementwise.embed(name, s.dim("vocab"), s.dim("hidden")),
     "rms_norm": lambda name, s, _: norm.rms_norm(name, s.dim("hidden"), s.attr("eps")),
@@ -56,6 +84,8 @@ FUNCTIONS: Mapping[str, Make] = {
     "pim_append": lambda name, s, _: pim_append.append(name, PimShape.of(s)),
     "pim_gemv": lambda name, s, _: pim_gemv.gemv_values(name, s),
     "pim_gemv_commands": lambda name, s, _: pim_gemv.gemv_commands(name, s),
+    **{f"pim_{name}": _pim_elementwise(name, commands=False) for name in PIM_ELEMENTWISE},
+    **{f"pim_{name}_commands": _pim_elementwise(name, commands=True) for name in PIM_ELEMENTWISE},
     "pim_attention": lambda name, s, _: pim_attention.attention(name, PimShape.of(s)),
 }
 """The maker of each operation's function."""

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from tokenloom.backends.device import DeviceError
 from tokenloom.backends.host_memory import aligned_zeros
+from tokenloom.backends.pim.program import unit_axes
 from tokenloom.backends.pim.stack import PimStack
 
 Lanes = NDArray[Any]
@@ -85,10 +86,7 @@ class GemvLayout:
     @cached_property
     def units(self) -> tuple[int, int, int, int, int]:
         """Units by channel (of all stacks), pseudo channel, SID, bank group, unit of the group."""
-        stack = self.stack
-        per_group = stack.banks // stack.unit.banks_per_unit
-        channels = stack.stacks * stack.channels
-        return channels, stack.pseudo_channels, stack.pim_sids, stack.bank_groups, per_group
+        return unit_axes(self.stack)
 
     @property
     def chunks(self) -> int:

@@ -13,6 +13,13 @@ from tokenloom.backends.pim.geometry import StackGeometry
 from tokenloom.backends.pim.stack import PimStack
 
 
+def unit_axes(stack: PimStack) -> tuple[int, int, int, int, int]:
+    """Return the units by channel (of all stacks), pseudo channel, SID, bank group, unit of it."""
+    per_group = stack.banks // stack.unit.banks_per_unit
+    channels = stack.stacks * stack.channels
+    return channels, stack.pseudo_channels, stack.pim_sids, stack.bank_groups, per_group
+
+
 def banks_for(stack: PimStack, rows: int) -> BankArrays:
     """Return banks of the computing SIDs with `rows` rows only. DeviceError: too much memory."""
     return BankArrays(StackGeometry.of(replace(stack, rows=rows, pim_rows=rows)))

@@ -34,6 +34,26 @@ def unit_dims(stack: PimStack, lanes: int) -> dict[str, int]:
     }
 
 
+def elementwise_spec(
+    op: str,
+    stack: PimStack,
+    tiles: int,
+    registers: int,
+    rows: int,
+    level: str,
+    by_channel: bool,
+) -> KernelSpec:
+    """Return the spec of `op` on `tiles` of `registers` columns a unit, `rows` rows an operand."""
+    sizes = {
+        "tiles": tiles,
+        "registers": registers,
+        "rows": rows,
+        "level": LEVELS.index(level),
+        "by_channel": int(by_channel),
+    }
+    return _spec(op, unit_dims(stack, stack.unit.lanes) | sizes, "fp16")
+
+
 def gemv_spec(
     layout: GemvLayout, schedule: GemvSchedule, arithmetic: Arithmetic, op: str = "pim_gemv"
 ) -> KernelSpec:
