@@ -62,6 +62,8 @@ class RowModel:
         self.opened, self.closed = [NEVER] * banks, [NEVER] * banks
         self.now, self.last_act, self.refreshed = NEVER, NEVER, NEVER
         self.acts = [[NEVER] * 4 for _ in range(max(1, self.groups // stack.bank_groups))]
+        self.opened_in_group = [NEVER] * self.groups
+        self.busy: set[int] = set()
         self.due = self.rules.refresh_every or 1 << 60
         self.indices: list[int] = []
         self.cycles: list[int] = []
@@ -105,9 +107,9 @@ class RowModel:
             self._close_set(count, repeats, around)
 
     def _close_set(self, count: int, repeats: int, around: int) -> None:
-        """Close the same bank of all groups once all are done with their rows."""
+        """Close the same bank of all groups once all are done; columns used once are closed."""
         behind = [(count - 1 - bank) % around for bank in range(around)]
-        for bank in range(around):
+        for bank in range(min(around, count - around)):
             alike = bank // self.groups * self.groups
             whole = alike + self.groups <= around
             steps = min(behind[alike : alike + self.groups]) if whole else behind[bank]
@@ -152,7 +154,8 @@ class RowModel:
         while self.due <= max(cycle, self.now):
             self._refresh()
             cycle = self._earliest(bank)
-        self.opened[bank] = self.last_act = cycle
+        self.opened[bank] = self.last_act = self.opened_in_group[bank % self.groups] = cycle
+        self.busy.update(range(cycle, cycle + ACTIVATE_SLOTS))
         sid = bank % self.groups // self.bank_groups
         self.acts[sid] = [*self.acts[sid][1:], cycle]
 
@@ -168,7 +171,10 @@ class RowModel:
             return max(cycle, self.last_act + max(rules.activate_group, ACTIVATE_SLOTS))
         acts = self.acts[bank % self.groups // self.bank_groups]
         within = max(acts[-1] + rules.activate_sid, acts[0] + rules.four_activates)
-        return max(cycle, self.last_act + ACTIVATE_SLOTS, within)
+        cycle = max(cycle, self.opened_in_group[bank % self.groups] + rules.activate_group, within)
+        while cycle in self.busy or cycle + ACTIVATE_SLOTS - 1 in self.busy:
+            cycle += 1
+        return cycle
 
     def _refresh(self) -> None:
         rules = self.rules
