@@ -54,14 +54,18 @@ class Op(IntEnum):
     - WR_GB: base die memory at `address` (16 elements, rounded to FP16) to `operands[src]` of the
       selected units.
     - MV_GB: base die memory, rounded to FP16, to `operands[src]` of the selected units, alike in
-      all units of a slot: lane i of slot j takes element `address + i * slots + j`.
+      all units of a slot: lane i of slot j takes element `address + i * slots + j`. With flag
+      UNITS: to `registers[dst]` instead, as MV_SB with UNITS took them.
     - MV_SB: `registers[dst]` of one channel to base die memory. Without flag LANES: lane i of slot
       j, added over the slot's selected units in order in float32 from 0, replaces element
       `address + i * slots + j`. With LANES: element `address + 16 * bank + lane`, or 0 with flag
-      START, plus that lane of the selected slots, one slot after the other in float32.
+      START, plus that lane of the selected slots, one slot after the other in float32. Of the
+      first form, `size` lanes from `lane` on move, all where it is 0. With UNITS: all lanes of the
+      selected units, unit after unit as they are counted, to elements from `address` on.
     - SFM: softmax in the base die over `size` elements at `address`, without its division: each
       becomes exp(x - largest), rounded to FP16; the largest goes to element `dst` and the sum of
-      the rounded to `dst + 1`, so that partial results merge.
+      the rounded to `dst + 1`, so that partial results merge. Elements behind them up to a multiple
+      of 16 become 0.
     - ROT: the base die makes a query: rotate, scale, round to FP16; to `address`. By what angles
       is not in the stream.
     - DMA: `size_bytes` from tier to tier through the base die.
@@ -107,7 +111,8 @@ COLUMN_OPS = UNIT_OPS | {Op.RD, Op.WR}
 START = 1
 LANES = 2
 ON = 4
-FLAGS = {"start": START, "lanes": LANES, "on": ON}
+UNITS = 8
+FLAGS = {"start": START, "lanes": LANES, "on": ON, "units": UNITS}
 
 
 @dataclass(frozen=True)
