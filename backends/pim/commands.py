@@ -68,7 +68,7 @@ class Op(IntEnum):
       of 16 become 0.
     - ROT: the base die makes a query: rotate, scale, round to FP16; to `address`. By what angles
       is not in the stream.
-    - DMA: `size_bytes` from tier to tier through the base die.
+    - DMA: `size_bytes` from tier to tier through the base die; its other fields: see `transfer`.
     - GATHER, BCAST: `size_bytes` collected from, or spread to, the channels by the base die.
     - BARRIER: what follows in the channel starts after what precedes it is done.
 
