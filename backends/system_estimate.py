@@ -24,7 +24,7 @@ from tokenloom.backends.system_near import (
     units_bandwidth_bytes_per_s,
 )
 
-MOST_LENGTHS = 256
+MOST_LENGTHS = 64
 """Context lengths looked at between the first and the last token; their mean is that of all."""
 
 
@@ -239,7 +239,9 @@ def _total(costs: Iterable[Cost]) -> Cost:
 def _system(machine: Machine) -> System:
     if machine.system is None:
         raise MachineError(
-            machine.name, "system", "missing; without it no layer can be cut over devices"
+            machine.name,
+            "system",
+            "missing, so a layer's times are unknown; machines with a GPU have one",
         )
     return machine.system
 

@@ -12,21 +12,17 @@ from math import ceil
 from typing import Literal
 
 from tokenloom.backends.cost import DTYPE_BYTES, CostModel
+from tokenloom.backends.device import DeviceError
 from tokenloom.backends.machine import Machine
 from tokenloom.backends.pim.attention_shape import attention_shape
 from tokenloom.backends.pim.closed_form import attention_cycles
+from tokenloom.backends.pim.paths import array_pj_per_byte, units_pj_per_byte
 from tokenloom.backends.pim.stack import PimStack
 from tokenloom.backends.system import NearMemory
 from tokenloom.backends.system_gpu import Cost, Gpu
 from tokenloom.backends.system_layers import Shard
 
-_READ_PATH = {
-    "bank": ("activate", "cell"),
-    "bank-group": ("activate", "cell", "bank_to_group"),
-    "buffer": ("activate", "cell", "bank_to_group", "group_to_io", "tsv"),
-}
-"""The parts of the way from the cells to the units of a level."""
-
+_UNIT_DTYPES = ("float16", "int8")
 _FEED_FORWARD_FLOPS = 2
 """Operations of the units for an element of a weight matrix that they read."""
 
@@ -42,6 +38,11 @@ class NearAttention:
         dtype: str,
         compat: Literal["attacc"] | None,
     ):
+        if dtype not in _UNIT_DTYPES:
+            raise DeviceError(
+                f"machine {machine.name}: its stacks compute in {' and '.join(_UNIT_DTYPES)}, "
+                f"not in {dtype}"
+            )
         self._machine = machine
         self._stack = stack
         self._shard = shard
@@ -78,22 +79,21 @@ class NearAttention:
     def _head_pj(self, length: int) -> float:
         """Return the energy of a KV head's attention over `length` tokens, without static power."""
         stack, energy = self._stack, self._stack.energy
-        shape = attention_shape(
-            stack, length, self._shard.head_dim, DTYPE_BYTES[self._dtype], self._group
-        )
-        units = shape.slots * (stack.banks if stack.level == "bank" else 1)
-        reads = units * (shape.score_macs + shape.context_macs)
-        moves = shape.score_moves + shape.probability_moves + shape.result_moves
-        inside = _READ_PATH[stack.level]
-        read_pj = sum(getattr(energy, f"{part}_pj_per_bit") for part in inside)
-        beyond = [part for part in _READ_PATH["buffer"] if part not in inside]
-        move_pj = sum(getattr(energy, f"{part}_pj_per_bit") for part in beyond)
-        write_pj = move_pj + energy.interposer_pj_per_bit
-        bits = 8 * stack.column_bytes
+        element_bytes = DTYPE_BYTES[self._dtype]
+        shape = attention_shape(stack, length, self._shard.head_dim, element_bytes, self._group)
+        banks = stack.banks // stack.unit.banks_per_unit if stack.level == "bank" else 1
+        read_bytes = 2 * shape.phase_macs * shape.slots * banks * stack.column_bytes
+        moves = shape.moves
+        writes, softmaxes = moves["WR_GB"], moves["SFM"]
+        moved = stack.column_bytes * (writes + moves["MV_SB"] + moves["MV_GB"])
+        # Queries also come over the interposer, the last part of a byte's way to the processor.
+        beyond = array_pj_per_byte(energy, "processor") - array_pj_per_byte(energy, "buffer")
         return (
-            bits * (reads * read_pj + moves * move_pj + shape.writes * write_pj)
-            + reads * stack.column_bytes / DTYPE_BYTES[self._dtype] * energy.mac_pj
-            + length * shape.queries * energy.softmax_pj_per_token
+            read_bytes * array_pj_per_byte(energy, stack.level)
+            + read_bytes / element_bytes * energy.mac_pj
+            + moved * units_pj_per_byte(energy, stack.level)
+            + writes * stack.column_bytes * beyond
+            + softmaxes * length * energy.softmax_pj_per_token
         )
 
 
