@@ -17,9 +17,9 @@ from tokenloom.backends.kernels import (
     pages,
     pim_append,
     pim_attention,
-    pim_record,
     pim_elementwise,
     pim_gemv,
+    pim_record,
 )
 from tokenloom.backends.kernels.cpu import Cpu
 from tokenloom.backends.kernels.packing import tile_for, uses_bfloat16
@@ -81,12 +81,14 @@ FUNCTIONS: Mapping[str, Make] = {
     "silu_mul": lambda name, s, _: elementwise.silu_mul(name, s.dim("ffn")),
     "add": lambda name, s, _: elementwise.add(name, s.dim("hidden")),
     "take_rows": lambda name, s, _: elementwise.take_rows(name, s.dim("hidden")),
-    "pim_append": lambda name, s, _: pim_append.append(name, PimShape.of(s)),
+    "pim_append": _values(_pim_append),
+    "pim_append_commands": _commands(_pim_append),
     "pim_gemv": lambda name, s, _: pim_gemv.gemv_values(name, s),
     "pim_gemv_commands": lambda name, s, _: pim_gemv.gemv_commands(name, s),
     **{f"pim_{name}": _pim_elementwise(name, commands=False) for name in PIM_ELEMENTWISE},
     **{f"pim_{name}_commands": _pim_elementwise(name, commands=True) for name in PIM_ELEMENTWISE},
-    "pim_attention": lambda name, s, _: pim_attention.attention(name, PimShape.of(s)),
+    "pim_attention": _values(_pim_attention),
+    "pim_attention_commands": _commands(_pim_attention),
 }
 """The maker of each operation's function."""
 

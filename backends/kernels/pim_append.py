@@ -4,7 +4,9 @@
 # The parameters of macros are buffers and expressions of the script; they have no Python types.
 """Appends tokens to KV pages in the banks of a PIM stack: keys rotated, both rounded to FP16.
 
-Buffers of banks are indexed [row, channel, column, pseudo channel, bank group, bank x lane]. It
+The columns of a token come over the external bus, a WR for each, as a processor writes memory.
+
+Buffers of banks are indexed [row, channel, column, pseudo channel, bank group, bank, lane]. It
 knows slots of pages, and nothing of requests.
 """
 
@@ -14,7 +16,9 @@ from typing import Any
 
 from tvm.script import tirx as T
 
+from tokenloom.backends.kernels.pim_record import command
 from tokenloom.backends.kernels.pim_shape import LANES, PAGE_TOKENS, PimShape
+from tokenloom.backends.pim.commands import Op
 
 
 @T.macro
@@ -29,10 +33,34 @@ def rotate(out, g, x, row, start, cos, sin, position, half, scale):
         out[g, half + i] = T.Cast("float16", (high * c + low * s) * T.float32(scale))
 
 
-def append(name: str, shape: PimShape) -> Any:
-    """Return the function (qkv, frame_positions, slots, cos, sin, keys, values, stripe, n).
+@T.macro
+def write_columns(tile, token, first_row, address, shape):
+    """Say which columns a token's keys or values are written to, from the pool's `first_row` on."""
+    slot = T.meta_var(token % shape.slots)
+    for chunk in T.serial(shape.chunks):
+        T.evaluate(
+            command(
+                Op.WR,
+                channel=tile[1],
+                pseudo_channel=slot // shape.pim_groups,
+                sid=slot % shape.pim_groups // shape.bank_groups,
+                bank_group=slot % shape.bank_groups,
+                bank=chunk % shape.banks,
+                row=first_row + tile[0],
+                column=tile[2] + token // shape.slots * shape.chunk_passes + chunk // shape.banks,
+                address=address + chunk * LANES,
+                size=LANES,
+                size_bytes=2 * LANES,
+            )
+        )
 
-    `stripe` is the number of pages that stay in a channel. Slots below 0 are skipped.
+
+def append(name: str, shape: PimShape) -> Any:
+    """Return the function (qkv, frame_positions, slots, cos, sin, keys, values, stripe, first_key,
+    first_value, n), to be split by `pim_record`.
+
+    `stripe` is the number of pages that stay in a channel, `first_key` and `first_value` are the
+    rows of the banks where the pools begin. Slots below 0 are skipped.
     """
     dim, half = shape.head_dim, shape.head_dim // 2
     key_start = shape.num_heads * dim
@@ -48,6 +76,8 @@ def append(name: str, shape: PimShape) -> Any:
         keys_: T.handle,
         values_: T.handle,
         stripe: T.int32,
+        first_key: T.int32,
+        first_value: T.int32,
         n: T.int32,
     ):
         T.func_attr({"tirx.noalias": True, "global_symbol": name})
@@ -74,6 +104,9 @@ def append(name: str, shape: PimShape) -> Any:
                     page = T.meta_var(slots[i] // PAGE_TOKENS)
                     token = T.meta_var(slots[i] % PAGE_TOKENS)
                     tile = T.meta_var(shape.tile(page, head, stripe))
+                    address = T.meta_var((i * shape.num_kv_heads + head) * 2 * shape.padded)
+                    write_columns(tile, token, first_key, address, shape)
+                    write_columns(tile, token, first_value, address + shape.padded, shape)
                     for d in T.serial(dim):
                         place = T.meta_var(shape.index(tile, token, d // LANES, d % LANES))
                         keys[place] = key[0, d]

@@ -2,23 +2,24 @@
 # pyright: reportMissingModuleSource=false, reportUnknownParameterType=false
 # pyright: reportMissingParameterType=false, reportUnknownArgumentType=false
 # The parameters of macros are buffers and expressions of the script; they have no Python types.
-"""What a PIM stack computes on KV pages in its banks: append and attention, for the CPU.
+"""Attention on KV pages in the banks of a PIM stack: one TIR function, its values and its commands.
 
 Banks hold and compute FP16: a multiply-accumulate rounds after the multiply and after the add.
 The base die computes float32: rotation, softmax, sums over banks and slots. Buffers of banks are
-indexed [row, channel, column, pseudo channel, bank group, bank x lane]; where a page lies there is
-the layout of `backends/pim/layout.py`. It knows nothing of requests beyond their page tables.
+indexed [row, channel, column, pseudo channel, bank group, bank, lane]; where a page lies there is
+the layout of `backends/pim/layout.py`, how it is worked on an `AttentionSchedule`. The blocks
+`score` and `context` are scheduled for a level of units and replaced by the intrinsics of
+`pim_units`; `pim_record` makes of the result what computes and what writes commands.
 
 Order of rounding and adding, for one row and one KV head:
 
-- score of a token: in each bank each lane adds its products over the bank's columns; the 16 lanes
-  are added as a tree (l with l+8, l+4, l+2, l+1), all FP16; the base die adds the banks in order;
-- softmax: over segments of SEGMENT_PAGES entries of the page table, probabilities relative to the
-  segment's largest score and rounded to FP16; segments are merged online, in order;
-- context: each lane of each bank adds over the segment's pages; the base die adds slots in order.
+- score of a token: in each bank the products of a column are added as a tree (l with l+8, l+4,
+  l+2, l+1), and trees of several columns in order, all FP16; the base die adds the banks in order;
+- softmax: over the pages of a phase, see `pim_softmax`; phases are merged online, in order;
+- context: each lane of each bank adds over the phase's pages; the base die adds slots, SID by SID.
 
-The order follows the page table only, so that neither the batch nor the pages' places change bits.
-Where a segment's pages lie in several channels, its partial sums go on from one to the next.
+The order follows the page table only, so that neither the batch, nor the pages' places, nor the
+level of the units change bits. It knows nothing of requests beyond their page tables.
 """
 
 from __future__ import annotations
@@ -26,246 +27,240 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import tvm
+from tvm.s_tir import Schedule
 from tvm.script import tirx as T
 
-from tokenloom.backends.kernels.pim_append import rotate
-from tokenloom.backends.kernels.pim_shape import PAGE_TOKENS, PimShape
-from tokenloom.backends.kernels.vector import (
-    LANES,
-    NEGATIVE,
-    constant,
-    exp,
-    fma,
-    lane_max,
-    lanes,
-    spread,
+from tokenloom.backends.kernels.pim_moves import (
+    enter_channel,
+    load_queries,
+    move_results,
+    move_scores,
+    move_weights,
 )
+from tokenloom.backends.kernels.pim_pages import (
+    CHANNEL,
+    COLUMN,
+    ENTRY,
+    FRAME,
+    NOWHERE,
+    ROW,
+    RUN_SIZE,
+    RUNS,
+    SIZE,
+    VISIBLE,
+    WHERE,
+    count_visible,
+    find_pages,
+    take_run,
+)
+from tokenloom.backends.kernels.pim_plan import AttentionPlan
+from tokenloom.backends.kernels.pim_record import CONTROL, command
+from tokenloom.backends.kernels.pim_softmax import gather_phase, merge_phase, softmax_phase
+from tokenloom.backends.kernels.pim_units import BANK, BASE, OPERAND, REGISTER, mac_lanes, mac_tree
+from tokenloom.backends.kernels.vector import LANES, NEGATIVE, constant, lanes
+from tokenloom.backends.pim.commands import ON, Op
+from tokenloom.backends.pim.schedule import SEGMENT_PAGES
 
-SEGMENT_PAGES = 16
-SEGMENT_TOKENS = SEGMENT_PAGES * PAGE_TOKENS
 
-
-def _exchanged(step: int) -> tuple[list[int], list[int]]:
-    """Return what two vectors become, `step` rows apart, in a transposition of a square."""
-    upper = [lane if not lane & step else LANES + lane - step for lane in range(LANES)]
-    lower = [lane + step if not lane & step else LANES + lane for lane in range(LANES)]
-    return upper, lower
+def place_of(b: Any, page: Any, column: Any) -> tuple[Any, ...]:
+    """Return row, channel and column of a page of the run at hand."""
+    entry = b.control[ENTRY] + page
+    first = b.places[COLUMN, entry]
+    return T.Cast("int64", b.places[ROW, entry]), b.places[WHERE, entry], first + column
 
 
 @T.macro
-def exchange(square, start, step):
-    """One of the four steps, 8, 4, 2 and 1, that transpose 16 x 16 numbers from row `start`."""
-    for pair in T.unroll(LANES // 2):
-        with T.sblock("exchange"):
-            upper = T.sblock_alloc_buffer((LANES,), "float16", scope="local")
-            row = T.meta_var(start + pair // step * (2 * step) + pair % step)
-            both = T.meta_var([square[row, lanes(0)], square[row + step, lanes(0)]])
-            upper[lanes(0)] = T.Shuffle(both, _exchanged(step)[0])
-            square[row + step, lanes(0)] = T.Shuffle(both, _exchanged(step)[1])
-            square[row, lanes(0)] = upper[lanes(0)]
+def score_run(a, b, plan):
+    """Multiply the keys of the run's pages with the queries, for all query heads together."""
+    at = T.meta_var(b.control[ENTRY] % (2 * SEGMENT_PAGES))
+    for step, head, bank, channel in T.grid(
+        b.control[SIZE] * plan.page_steps, plan.heads, plan.shape.banks, plan.shape.pseudo_channels
+    ):
+        groups = T.meta_var(T.ramp(0, 1, plan.shape.pim_groups))
+        zeros = T.meta_var(T.broadcast(T.float16(0), plan.shape.pim_groups))
+        b.partial[at * plan.page_steps + step, head, bank, channel, groups] = zeros
+    with T.sblock("scores"):
+        for loops in T.grid(
+            b.control[SIZE],
+            plan.page_steps,
+            plan.passes,
+            plan.heads,
+            plan.shape.pseudo_channels,
+            plan.shape.pim_groups,
+            plan.shape.banks,
+            LANES,
+        ):
+            with T.sblock("score"):
+                T.sblock_attr({"pim.kind": "score"})
+                page, again, number, head, channel, group, bank, lane = T.axis.remap(
+                    "SSRSSSSR", loops
+                )
+                step = T.meta_var((at + page) * plan.page_steps + again)
+                column = T.meta_var(again * plan.passes + number)
+                place = T.meta_var((*place_of(b, page, column), channel, group, bank, lane))
+                unit = T.meta_var((step, head, bank, channel, group))
+                T.reads(b.partial[unit], a.keys[place], b.query[number, head, bank, lane])
+                T.writes(b.partial[unit])
+                b.partial[unit] = (
+                    b.partial[unit] + a.keys[place] * b.query[number, head, bank, lane]
+                )
 
 
 @T.macro
-def fold(tree, width):
-    """Add the lanes from `width` on to the first ones: one level of the adder tree."""
-    for lane in T.unroll(width):
-        tree[lane, lanes(0)] = tree[lane, lanes(0)] + tree[width + lane, lanes(0)]
+def context_run(a, b, plan):
+    """Add the values of the run's pages, weighted, to the sums of all query heads."""
+    with T.sblock("contexts"):
+        for loops in T.grid(
+            b.control[SIZE],
+            plan.page_steps,
+            plan.passes,
+            plan.heads,
+            plan.shape.pseudo_channels,
+            plan.shape.pim_groups,
+            plan.shape.banks,
+            LANES,
+        ):
+            with T.sblock("context"):
+                T.sblock_attr({"pim.kind": "context"})
+                page, again, number, head, channel, group, bank, lane = T.axis.remap(
+                    "RRSSSSSS", loops
+                )
+                step = T.meta_var((b.control[ENTRY] + page) * plan.page_steps + again)
+                column = T.meta_var(again * plan.passes + number)
+                place = T.meta_var((*place_of(b, page, column), channel, group, bank, lane))
+                unit = T.meta_var((number, head, channel, group, bank, lane))
+                weight = T.meta_var((step, head, channel, group))
+                T.reads(b.context[unit], a.values[place], b.operand[weight])
+                T.writes(b.context[unit])
+                b.context[unit] = b.context[unit] + a.values[place] * b.operand[weight]
 
 
 @T.macro
-def score_page(scores, query, keys, tile, entry, visible, shape):
-    """Write the scores of one page for all query heads of its KV head; hidden tokens are NEGATIVE.
+def attend_phase(a, b, row, kv_head, batch, task, plan):
+    """Score the phase's pages, weigh their values, and merge both into the result."""
+    for run in T.serial(b.control[RUNS]):
+        take_run(b, run)
+        load_queries(a, b, row, kv_head, batch, task, plan)
+        score_run(a, b, plan)
+        move_scores(a, b, row, task, plan)
+    for head in T.serial(plan.heads):
+        softmax_phase(b, head, task, plan)
+    for run in T.serial(b.control[RUNS]):
+        take_run(b, run)
+        move_weights(b, task, plan)
+    for number, head, channel, group, bank in T.grid(
+        plan.passes, plan.heads, plan.shape.pseudo_channels, plan.shape.pim_groups, plan.shape.banks
+    ):
+        zeros = T.meta_var(T.broadcast(T.float16(0), LANES))
+        b.context[number, head, channel, group, bank, lanes(0)] = zeros
+    for run in T.serial(b.control[RUNS]):
+        take_run(b, run)
+        enter_channel(b, task, plan)
+        context_run(a, b, plan)
+    move_results(b, task, plan)
+    gather_phase(b, task, plan)
+    for head in T.serial(plan.heads):
+        merge_phase(b, head, plan)
 
-    The page is turned around once, so that a vector holds one dimension of all its tokens.
-    """
-    with T.sblock("score"):
-        turned = T.sblock_alloc_buffer((shape.padded, LANES), "float16", scope="local")
-        tree = T.sblock_alloc_buffer((LANES, LANES), "float16", scope="local")
-        total = T.sblock_alloc_buffer((LANES,), "float32", scope="local")
-        for chunk in T.serial(shape.chunks):
-            for token in T.unroll(PAGE_TOKENS):
-                place = T.meta_var(shape.index(tile, token, chunk, lanes(0)))
-                turned[chunk * LANES + token, lanes(0)] = keys[place]
-            exchange(turned, chunk * LANES, 8)
-            exchange(turned, chunk * LANES, 4)
-            exchange(turned, chunk * LANES, 2)
-            exchange(turned, chunk * LANES, 1)
-        for g in T.serial(shape.heads_per_kv):
-            total[lanes(0)] = constant(0.0)
-            for bank in T.unroll(min(shape.banks, shape.chunks)):
-                for lane in T.unroll(LANES):
-                    tree[lane, lanes(0)] = turned[bank * LANES + lane, lanes(0)] * spread(
-                        query[g, bank * LANES + lane]
-                    )
-                    for step in T.serial(1, (shape.chunks - bank + shape.banks - 1) // shape.banks):
-                        d = T.meta_var((bank + step * shape.banks) * LANES + lane)
-                        tree[lane, lanes(0)] = tree[lane, lanes(0)] + turned[d, lanes(0)] * spread(
-                            query[g, d]
-                        )
-                fold(tree, 8)
-                fold(tree, 4)
-                fold(tree, 2)
-                fold(tree, 1)
-                total[lanes(0)] = total[lanes(0)] + T.Cast("float32x16", tree[0, lanes(0)])
-            scores[g, lanes(entry * PAGE_TOKENS)] = T.Select(
-                T.ramp(T.int32(0), 1, LANES) < T.broadcast(visible, LANES),
-                total[lanes(0)],
-                constant(NEGATIVE),
+
+@T.macro
+def clear_heads(b, plan):
+    """Begin a batch of query heads: no result, and no queries in the units."""
+    b.control[FRAME] = NOWHERE
+    b.control[CHANNEL] = NOWHERE
+    for number, head, bank in T.grid(plan.passes, plan.heads, plan.shape.banks):
+        b.query[number, head, bank, lanes(0)] = T.broadcast(T.float16(0), LANES)
+    for head in T.serial(plan.heads):
+        b.state[head, 0] = T.float32(NEGATIVE)
+        b.state[head, 1] = T.float32(0)
+        for chunk in T.serial(plan.shape.padded // LANES):
+            b.result[head, lanes(chunk * LANES)] = constant(0.0)
+            b.rotated[head, lanes(chunk * LANES)] = T.broadcast(T.float16(0), LANES)
+
+
+@T.macro
+def write_result(a, b, row, kv_head, batch, plan):
+    """Write the attention of a batch of query heads, and what merges it with that of more pages."""
+    for head in T.serial(plan.heads):
+        number = T.meta_var(kv_head * plan.shape.heads_per_kv + batch * plan.heads + head)
+        for part in T.serial(2):
+            a.sums[row, number, part] = b.state[head, part]
+        for d in T.serial(plan.shape.head_dim):
+            a.out[row, number * plan.shape.head_dim + d] = T.if_then_else(
+                b.state[head, 1] > T.float32(0),
+                b.result[head, d] / b.state[head, 1],
+                T.float32(0),
             )
 
 
 @T.macro
-def softmax_segment(scores, weights, largest, total, g):
-    """Write the segment's FP16 weights, relative to its largest score, and their float32 sum."""
-    with T.sblock("softmax"):
-        sums = T.sblock_alloc_buffer((LANES,), "float32", scope="local")
-        sums[lanes(0)] = scores[g, lanes(0)]
-        for entry in T.serial(1, SEGMENT_PAGES):
-            sums[lanes(0)] = T.max(sums[lanes(0)], scores[g, lanes(entry * PAGE_TOKENS)])
-        largest[g] = lane_max(sums[lanes(0)])
-        sums[lanes(0)] = constant(0.0)
-        for entry in T.serial(SEGMENT_PAGES):
-            at = T.meta_var(lanes(entry * PAGE_TOKENS))
-            weights[g, at] = T.Cast("float16x16", exp(scores[g, at] - spread(largest[g])))
-            sums[lanes(0)] = sums[lanes(0)] + T.Cast("float32x16", weights[g, at])
-        total[g] = T.float32(0)
-        for lane in T.serial(LANES):
-            total[g] = total[g] + sums[lane]
-
-
-@T.macro
-def context_page(partial, weights, values, tile, entry, shape):
-    """Add one page's weighted values in the lanes of the banks, for all query heads."""
-    for token, chunk, g in T.grid(PAGE_TOKENS, shape.chunks, shape.heads_per_kv):
-        at = T.meta_var(lanes(chunk * LANES))
-        slot = T.meta_var(token % shape.slots)
-        product = T.meta_var(
-            values[shape.index(tile, token, chunk, lanes(0))]
-            * spread(weights[g, entry * PAGE_TOKENS + token])
-        )
-        partial[g, slot, at] = partial[g, slot, at] + product
-
-
-@T.macro
-def merge_segment(result, state, partial, largest, total, g, shape):
-    """Merge a segment into the running result; `state[g]` is its largest score and its sum."""
-    with T.sblock("merge"):
-        old = T.sblock_alloc_buffer((LANES,), "float32", scope="local")
-        new = T.sblock_alloc_buffer((LANES,), "float32", scope="local")
-        sums = T.sblock_alloc_buffer((LANES,), "float32", scope="local")
-        both = T.meta_var(T.max(state[g, 0], largest[g]))
-        old[lanes(0)] = exp(spread(state[g, 0] - both))
-        new[lanes(0)] = exp(spread(largest[g] - both))
-        for chunk in T.serial(shape.chunks):
-            at = T.meta_var(lanes(chunk * LANES))
-            sums[lanes(0)] = constant(0.0)
-            for slot in T.serial(shape.slots):
-                sums[lanes(0)] = sums[lanes(0)] + T.Cast("float32x16", partial[g, slot, at])
-            result[g, at] = fma(sums[lanes(0)], new[lanes(0)], result[g, at] * old[lanes(0)])
-        sums[lanes(0)] = fma(spread(total[g]), new[lanes(0)], spread(state[g, 1]) * old[lanes(0)])
-        state[g, 1] = sums[0]
-        state[g, 0] = both
-
-
-@T.macro
-def clear_segment(b, shape):
-    """Forget the scores and the partial sums of the segment before."""
-    for g in T.serial(shape.heads_per_kv):
-        for entry in T.serial(SEGMENT_PAGES):
-            b.scores[g, lanes(entry * PAGE_TOKENS)] = constant(NEGATIVE)
-        for slot, chunk in T.grid(shape.slots, shape.chunks):
-            b.partial[g, slot, lanes(chunk * LANES)] = T.broadcast(T.float16(0), LANES)
-
-
-@T.macro
-def rotate_queries(a, b, row, kv_head, frame_start, shape):
-    """Write the queries of a KV head, rotated for pages whose frame starts at `frame_start`."""
-    if b.frame[0] != frame_start:
-        b.frame[0] = frame_start
-        for g in T.serial(shape.heads_per_kv):
-            start = T.meta_var((kv_head * shape.heads_per_kv + g) * shape.head_dim)
-            position = T.meta_var(a.positions[row] - frame_start)
-            half = T.meta_var(shape.head_dim // 2)
-            scale = T.meta_var(shape.head_dim**-0.5)
-            rotate(b.query, g, a.qkv, row, start, a.cos, a.sin, position, half, scale)
-
-
-@T.macro
-def attend_segment(a, b, row, kv_head, start, length, shape):
-    """Score the segment's pages, weigh their values, and merge both into the result."""
-    clear_segment(b, shape)
-    for entry in T.serial(length):
-        page = T.meta_var(start + entry)
-        past = T.meta_var(a.positions[row] - a.page_positions[page] + 1)
-        if past > 0:
-            rotate_queries(a, b, row, kv_head, a.frame_starts[page], shape)
-            visible = T.meta_var(T.min(past, a.page_lengths[page]))
-            tile = T.meta_var(shape.tile(a.pages[page], kv_head, a.stripe))
-            score_page(b.scores, b.query, a.keys, tile, entry, visible, shape)
-    for g in T.serial(shape.heads_per_kv):
-        softmax_segment(b.scores, b.weights, b.largest, b.total, g)
-    for entry in T.serial(length):
-        if a.page_positions[start + entry] <= a.positions[row]:
-            tile = T.meta_var(shape.tile(a.pages[start + entry], kv_head, a.stripe))
-            context_page(b.partial, b.weights, a.values, tile, entry, shape)
-    for g in T.serial(shape.heads_per_kv):
-        if b.largest[g] > T.float32(NEGATIVE):
-            merge_segment(b.result, b.state, b.partial, b.largest, b.total, g, shape)
-
-
-@T.macro
-def attend(a, row, kv_head, shape):
+def attend(a, row, kv_head, task, plan):
     """Write to `out` the attention of one row for the query heads of one KV head.
 
     A row that sees no token gets zeros.
     """
     with T.sblock("attend"):
-        group = T.meta_var(shape.heads_per_kv)
-        query = T.sblock_alloc_buffer((group, shape.padded), "float16", scope="local")
-        scores = T.sblock_alloc_buffer((group, SEGMENT_TOKENS), "float32", scope="local")
-        weights = T.sblock_alloc_buffer((group, SEGMENT_TOKENS), "float16", scope="local")
-        partial_shape = T.meta_var((group, shape.slots, shape.padded))
-        partial = T.sblock_alloc_buffer(partial_shape, "float16", scope="local")
-        result = T.sblock_alloc_buffer((group, shape.padded), "float32", scope="local")
-        state = T.sblock_alloc_buffer((group, 2), "float32", scope="local")
-        largest = T.sblock_alloc_buffer((group,), "float32", scope="local")
-        total = T.sblock_alloc_buffer((group,), "float32", scope="local")
-        frame = T.sblock_alloc_buffer((1,), "int32", scope="local")
+        shape = T.meta_var(plan.shape)
+        heads, channels = T.meta_var(plan.heads), T.meta_var(shape.pseudo_channels)
+        groups, banks = T.meta_var(shape.pim_groups), T.meta_var(shape.banks)
+        control = T.sblock_alloc_buffer((SIZE + 1,), "int32", scope=CONTROL)
+        places = T.sblock_alloc_buffer((RUN_SIZE + 1, plan.phase_pages), "int32", scope=CONTROL)
+        rotated = T.sblock_alloc_buffer((heads, shape.padded), "float16", scope=BASE)
+        query = T.sblock_alloc_buffer((plan.passes, heads, banks, LANES), "float16", scope=OPERAND)
+        score_units = T.meta_var((2 * plan.segment_steps, heads, banks, channels, groups))
+        score = T.sblock_alloc_buffer(score_units, "float16", scope=REGISTER)
+        scores = T.sblock_alloc_buffer((heads, plan.phase_elements), "float32", scope=BASE)
+        weights = T.sblock_alloc_buffer((heads, plan.phase_elements), "float16", scope=BASE)
+        weight_units = T.meta_var((plan.phase_steps, heads, channels, groups))
+        operand = T.sblock_alloc_buffer(weight_units, "float16", scope=OPERAND)
+        context_units = T.meta_var((plan.passes, heads, channels, groups, banks, LANES))
+        context = T.sblock_alloc_buffer(context_units, "float16", scope=REGISTER)
+        sums = T.sblock_alloc_buffer((heads, shape.padded), "float32", scope=BASE)
+        result = T.sblock_alloc_buffer((heads, shape.padded), "float32", scope=BASE)
+        state = T.sblock_alloc_buffer((heads, 2), "float32", scope=BASE)
+        largest = T.sblock_alloc_buffer((heads,), "float32", scope=BASE)
+        total = T.sblock_alloc_buffer((heads,), "float32", scope=BASE)
         b = T.meta_var(
             SimpleNamespace(
+                control=control,
+                places=places,
+                rotated=rotated,
                 query=query,
+                partial=score,
                 scores=scores,
                 weights=weights,
-                partial=partial,
+                operand=operand,
+                context=context,
+                sums=sums,
                 result=result,
                 state=state,
                 largest=largest,
                 total=total,
-                frame=frame,
             )
         )
         begin = T.meta_var(a.table_offsets[a.row_requests[row]])
         end = T.meta_var(a.table_offsets[a.row_requests[row] + 1])
-        frame[0] = -1
-        for g in T.serial(group):
-            state[g, 0] = T.float32(NEGATIVE)
-            state[g, 1] = T.float32(0)
-            for chunk in T.serial(shape.chunks):
-                result[g, lanes(chunk * LANES)] = constant(0.0)
-                query[g, lanes(chunk * LANES)] = T.broadcast(T.float16(0), LANES)
-        for segment in T.serial((end - begin + SEGMENT_PAGES - 1) // SEGMENT_PAGES):
-            start = T.meta_var(begin + segment * SEGMENT_PAGES)
-            if a.page_positions[start] <= a.positions[row]:
-                length = T.meta_var(T.min(SEGMENT_PAGES, end - start))
-                attend_segment(a, b, row, kv_head, start, length, shape)
-        for g, d in T.grid(group, shape.head_dim):
-            a.out[row, (kv_head * group + g) * shape.head_dim + d] = T.if_then_else(
-                state[g, 1] > T.float32(0), result[g, d] / state[g, 1], T.float32(0)
-            )
+        count_visible(a, b, row, begin, end)
+        for batch in T.serial(plan.batches):
+            clear_heads(b, plan)
+            for phase in T.serial((b.control[VISIBLE] + plan.phase_pages - 1) // plan.phase_pages):
+                find_pages(a, b, row, kv_head, begin, phase, plan)
+                attend_phase(a, b, row, kv_head, batch, task, plan)
+            write_result(a, b, row, kv_head, batch, plan)
 
 
-def attention(name: str, shape: PimShape) -> Any:
-    """Return the function of the attention operations, with `stripe` before `first` and `n`."""
+def attention(name: str, plan: AttentionPlan) -> Any:
+    """Return the scheduled function of the attention operations, to be split by `pim_record`.
+
+    Behind `out` it takes `sums` [n, query heads, 2], to which it writes the largest score of each
+    row and query head and the sum of its weights; `stripe` stands before `first` and `n`.
+    """
+    return _scheduled(_function(name, plan), plan)
+
+
+def _function(name: str, plan: AttentionPlan) -> Any:
+    shape = plan.shape
     half, width = shape.head_dim // 2, shape.num_heads * shape.head_dim
 
     @T.prim_func(s_tir=True)
@@ -283,12 +278,13 @@ def attention(name: str, shape: PimShape) -> Any:
         keys_: T.handle,
         values_: T.handle,
         out_: T.handle,
+        sums_: T.handle,
         stripe: T.int32,
         first: T.int32,
         n: T.int32,
     ):
         T.func_attr({"tirx.noalias": True, "global_symbol": name})
-        sizes = T.meta_var([T.int32() for _ in range(11)])
+        sizes = T.meta_var([T.int32() for _ in range(12)])
         key_rows = T.int64()
         value_rows = T.int64()
         qkv = T.match_buffer(qkv_, (sizes[0], shape.width), "float32")
@@ -301,9 +297,10 @@ def attention(name: str, shape: PimShape) -> Any:
         page_lengths = T.match_buffer(page_lengths_, (sizes[7],), "int32")
         cos = T.match_buffer(cos_, (sizes[8], half), "float32")
         sin = T.match_buffer(sin_, (sizes[9], half), "float32")
-        keys = T.match_buffer(keys_, shape.bank_shape(key_rows), "float16")
-        values = T.match_buffer(values_, shape.bank_shape(value_rows), "float16")
+        keys = T.match_buffer(keys_, shape.bank_shape(key_rows), "float16", scope=BANK)
+        values = T.match_buffer(values_, shape.bank_shape(value_rows), "float16", scope=BANK)
         out = T.match_buffer(out_, (sizes[10], width), "float32")
+        sums = T.match_buffer(sums_, (sizes[11], shape.num_heads, 2), "float32")
         a = T.meta_var(
             SimpleNamespace(
                 qkv=qkv,
@@ -319,10 +316,41 @@ def attention(name: str, shape: PimShape) -> Any:
                 keys=keys,
                 values=values,
                 out=out,
+                sums=sums,
                 stripe=stripe,
             )
         )
+        T.evaluate(command(Op.MODE, flags=ON))
         for task in T.parallel(n * shape.num_kv_heads):
-            attend(a, first + task // shape.num_kv_heads, task % shape.num_kv_heads, shape)
+            row = T.meta_var(first + task // shape.num_kv_heads)
+            attend(a, row, task % shape.num_kv_heads, task, plan)
+        T.evaluate(command(Op.MODE))
 
     return main
+
+
+def _scheduled(function: Any, plan: AttentionPlan) -> Any:
+    """Bind the loops of both blocks to the units of the plan's level, and name their intrinsics."""
+    schedule = Schedule(tvm.IRModule({"main": function}))
+    for kind, intrinsic in (("score", mac_tree(plan)), ("context", mac_lanes(plan))):
+        loops = schedule.get_loops(_block(schedule, kind))
+        page, again, number, head, channel, group, bank, lane = loops[-8:]
+        outer_bank, bank = schedule.split(bank, [None, plan.banks])
+        outer_group, group = schedule.split(group, [None, plan.groups])
+        order = [page, again, number]
+        if kind == "context" and plan.schedule.pass_major:
+            order = [number, page, again]
+        schedule.reorder(outer_bank, *order, outer_group, head, channel, group, bank, lane)
+        schedule.tensorize(head, intrinsic)
+    return schedule.mod["main"]
+
+
+def _block(schedule: Any, kind: str) -> Any:
+    """Return the block of the loops of `kind`, by its annotation: TVM numbers names."""
+    found = [schedule.get_sblock("root")]
+    while found:
+        block = found.pop()
+        if schedule.get(block).annotations.get("pim.kind") == kind:
+            return block
+        found += schedule.get_child_blocks(block)
+    raise ValueError(f"no block of kind {kind}")

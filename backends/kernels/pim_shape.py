@@ -7,7 +7,7 @@ The kernels' side of `backends/pim/layout.py`: the same places, as expressions. 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from tvm.script import tirx as T
@@ -21,7 +21,7 @@ from tokenloom.kernel_spec import KernelSpec
 class PimShape:
     """Sizes that are compiled in: heads, and how a page of PAGE_TOKENS tokens lies in a channel.
 
-    `groups` are the bank groups of a pseudo channel over all SIDs; the first `pim_groups` compute.
+    Of the SIDs the first `pim_sids` compute.
     """
 
     num_heads: int
@@ -30,14 +30,20 @@ class PimShape:
     channels: int
     columns: int
     pseudo_channels: int
-    groups: int
-    pim_groups: int
+    sids: int
+    pim_sids: int
+    bank_groups: int
     banks: int
 
     @classmethod
     def of(cls, spec: KernelSpec) -> PimShape:
         """Take the sizes out of the spec of a PIM function, whose dimensions are these fields."""
-        return cls(**dict(spec.dims))
+        return cls(**{field.name: spec.dim(field.name) for field in fields(PimShape)})
+
+    @property
+    def pim_groups(self) -> int:
+        """Bank groups of a pseudo channel that compute, over all SIDs."""
+        return self.pim_sids * self.bank_groups
 
     @property
     def heads_per_kv(self) -> int:
@@ -65,9 +71,14 @@ class PimShape:
         return -(-self.chunks // self.banks)
 
     @property
+    def token_passes(self) -> int:
+        """Tokens of a page that follow each other in a slot."""
+        return -(-PAGE_TOKENS // self.slots)
+
+    @property
     def tile_columns(self) -> int:
         """Columns that a page takes in a bank."""
-        return -(-PAGE_TOKENS // self.slots) * self.chunk_passes
+        return self.token_passes * self.chunk_passes
 
     @property
     def tiles_per_row(self) -> int:
@@ -76,12 +87,13 @@ class PimShape:
 
     @property
     def padded(self) -> int:
-        """Dimensions with padding to whole chunks."""
-        return self.chunks * LANES
+        """Dimensions with padding to whole columns of all banks."""
+        return self.chunk_passes * self.banks * LANES
 
     def bank_shape(self, num_rows: Any) -> tuple[Any, ...]:
         """Return the shape of a pool's banks."""
-        units = (self.pseudo_channels, self.groups, self.banks * LANES)
+        groups = self.sids * self.bank_groups
+        units = (self.pseudo_channels, groups, self.banks, LANES)
         return (num_rows, self.channels, self.columns, *units)
 
     def index(self, tile: Any, token: Any, chunk: Any, lane: Any) -> tuple[Any, ...]:
@@ -89,7 +101,7 @@ class PimShape:
         row, channel, column = tile
         slot = token % self.slots
         column = column + token // self.slots * self.chunk_passes + chunk // self.banks
-        unit = (slot // self.pim_groups, slot % self.pim_groups, chunk % self.banks * LANES + lane)
+        unit = (slot // self.pim_groups, slot % self.pim_groups, chunk % self.banks, lane)
         return (T.Cast("int64", row), channel, column, *unit)
 
     def tile(self, page: Any, head: Any, stripe: Any) -> tuple[Any, Any, Any]:

@@ -30,9 +30,12 @@ from tokenloom.backends.kernels.build import OnBuild, build, symbol_of
 from tokenloom.backends.kernels.native import Call, NativeFunction, TensorView
 from tokenloom.backends.ledger import Ledger
 from tokenloom.backends.machine import load_machine
+from tokenloom.backends.pim.attention_specs import Heads, append_spec, attention_spec
 from tokenloom.backends.pim.banks import BankArrays
 from tokenloom.backends.pim.geometry import StackGeometry
 from tokenloom.backends.pim.layout import PAGE_TOKENS, KvLayout
+from tokenloom.backends.pim.schedule import default_schedule
+from tokenloom.backends.pim.stack import PimStack
 from tokenloom.backends.pim.storage import (
     BankStorage,
     BaseDieArray,
@@ -43,12 +46,8 @@ from tokenloom.backends.pim.storage import (
 from tokenloom.kernel_spec import KernelSpec, Mode
 
 MACHINE = "this-host-pim"
-OPERATIONS = {
-    "kv_append": "pim_append",
-    "attention_prefill": "pim_attention",
-    "attention_decode": "pim_attention",
-}
-"""What the stack runs, the operations on KV pages, each with the function that computes it."""
+OPERATIONS = ("kv_append", "attention_prefill", "attention_decode")
+"""What the stack runs: the operations on KV pages."""
 
 
 class PimKernel(Kernel):
@@ -63,9 +62,15 @@ class PimKernel(Kernel):
 
 @dataclass(frozen=True)
 class _BoundCall:
+    """A launch's buffers, laid out; `leading` are the scalars before those of the operation.
+
+    Attention also writes `sums` [rows, heads, 2]: the largest score and the sum of its weights.
+    """
+
     call: Call
     max_rows: int
-    stripe: int
+    leading: tuple[int, ...]
+    sums: Array | None
 
 
 class PimDevice(Device):
@@ -84,6 +89,7 @@ class PimDevice(Device):
         if stack is None:
             raise DeviceError(f"pim: machine {machine} has no PIM stack")
         self.mode = mode
+        self.stack: PimStack = stack
         self.on_build = on_build
         self.stripe_pages = -(-stack.stripe_tokens // PAGE_TOKENS)
         self.banks = BankArrays(StackGeometry.of(stack))
@@ -185,7 +191,7 @@ class PimDevice(Device):
             if bound is None:
                 bound = kernel.calls[buffers] = self._bind(kernel, arguments)
             kernel.checks.check_scalars(scalars, bound.max_rows)
-            bound.call((bound.stripe, *cast("Sequence[int]", scalars)))
+            bound.call((*bound.leading, *cast("Sequence[int]", scalars)))
             return self._ledger.event()
 
     def wait(self, event: Event) -> None:
@@ -205,31 +211,34 @@ class PimDevice(Device):
 
     def _function_spec(self, spec: KernelSpec) -> KernelSpec:
         """Return the spec of the compiled function: the operation's sizes and the stack's."""
-        geometry = self.banks.geometry
-        sizes = {name: spec.dim(name) for name in ("num_heads", "num_kv_heads", "head_dim")}
-        KvLayout(geometry, 0, sizes["num_kv_heads"], sizes["head_dim"], self.stripe_pages)
-        sizes |= {
-            "channels": geometry.channels,
-            "columns": geometry.size("column"),
-            "pseudo_channels": geometry.size("pseudo_channel"),
-            "groups": geometry.size("sid") * geometry.size("bank_group"),
-            "pim_groups": geometry.pim_sids * geometry.size("bank_group"),
-            "banks": geometry.size("bank"),
-        }
-        return KernelSpec(OPERATIONS[spec.op], tuple(sorted(sizes.items())), device=self.name)
+        heads = Heads.of(spec)
+        KvLayout(self.banks.geometry, 0, heads.num_kv_heads, heads.head_dim, self.stripe_pages)
+        if spec.op == "kv_append":
+            return append_spec(self.stack, heads)
+        schedule = default_schedule(self.stack, heads.head_dim, heads.per_kv)
+        return attention_spec(self.stack, heads, schedule)
 
     def _bind(self, kernel: PimKernel, arguments: Sequence[Argument]) -> _BoundCall:
         checks = kernel.checks
         max_rows = checks.check_buffers(arguments)
         buffers = [cast("Buffer", argument) for argument in arguments[: checks.num_buffers]]
         named = dict(zip((a.name for a in checks.schema.buffers), buffers, strict=True))
-        stripe = self._bind_pools(kernel.spec, named["keys"], named["values"])
-        views = [TensorView(_kernel_array(buffer)) for buffer in buffers]
-        num_scalars = 1 + len(checks.schema.scalars)
-        return _BoundCall(Call(kernel.function, views, num_scalars), max_rows, stripe)
+        keys, values = self._bind_pools(kernel.spec, named["keys"], named["values"])
+        arrays = [_kernel_array(buffer) for buffer in buffers]
+        leading, sums = (keys.layout.stripe,), None
+        if kernel.spec.op == "kv_append":
+            leading = (*leading, keys.rows.start, values.rows.start)
+        else:
+            sums = np.zeros((len(arrays[-1]), kernel.spec.dim("num_heads"), 2), np.float32)
+            arrays.append(sums)
+        views = [TensorView(array) for array in arrays]
+        call = Call(kernel.function, views, len(leading) + len(checks.schema.scalars))
+        return _BoundCall(call, max_rows, leading, sums)
 
-    def _bind_pools(self, spec: KernelSpec, keys_buffer: Buffer, values_buffer: Buffer) -> int:
-        """Fix what each pool holds; return the pages that stay in a channel."""
+    def _bind_pools(
+        self, spec: KernelSpec, keys_buffer: Buffer, values_buffer: Buffer
+    ) -> tuple[KvPool, KvPool]:
+        """Fix what each pool holds, and return the two."""
         keys, values = _storage(keys_buffer), _storage(values_buffer)
         if not (isinstance(keys, KvPool) and isinstance(values, KvPool)):
             raise DeviceError(f"pim: {spec.op} wants its keys and values in tier pim")
@@ -240,7 +249,7 @@ class PimDevice(Device):
             )
         keys.bind("keys")
         values.bind("values")
-        return keys.layout.stripe
+        return keys, values
 
     def _unsupported(self, spec: KernelSpec) -> DeviceError:
         return DeviceError(f"pim: cannot run {spec.op}; a PIM stack runs {', '.join(OPERATIONS)}")

@@ -127,22 +127,25 @@ class KvLayout:
         shape = (*data.shape[:2], self.token_passes, slots, self.chunk_passes, banks, lanes)
         tiles = padded.reshape(shape).transpose(0, 1, 2, 4, 3, 5, 6)
         pseudo_channels = self.geometry.size("pseudo_channel")
+        groups = slots // pseudo_channels
         units = tiles.reshape(
-            *data.shape[:2], self.tile_columns, pseudo_channels, slots // pseudo_channels, -1
+            *data.shape[:2], self.tile_columns, pseudo_channels, groups, banks, lanes
         )
         self._computing_units(rows)[self._tile_index(pages)] = units
 
     def units(self, rows: Half) -> Half:
-        """Return a view [row, channel, column, pseudo channel, bank group, bank x lane]."""
+        """Return a view [row, channel, column, pseudo channel, bank group, bank, lane]."""
         geometry = self.geometry
         channels, columns = geometry.channels, geometry.size("column")
         shape = (len(rows), channels, columns, geometry.size("pseudo_channel"))
         groups = geometry.size("sid") * geometry.size("bank_group")
-        return rows.reshape(*shape, groups, geometry.size("bank") * geometry.lanes)
+        return rows.reshape(*shape, groups, geometry.size("bank"), geometry.lanes)
 
     def _computing_units(self, rows: Half) -> Half:
         """Return `units` of the bank groups that compute."""
-        return self.units(rows)[..., : self.geometry.pim_sids * self.geometry.size("bank_group"), :]
+        return self.units(rows)[
+            ..., : self.geometry.pim_sids * self.geometry.size("bank_group"), :, :
+        ]
 
     def _tile_index(self, pages: Index) -> tuple[Index, Index, Index]:
         """Return the index [n, head, column of the tile] of pages into `_computing_units`."""

@@ -133,15 +133,15 @@ def model(query: Floats, keys: Floats, values: Floats, fused: bool) -> Floats:
     `fused` rounds a multiply-accumulate of the context once: what the banks do not do.
     """
     tokens, dim = keys.shape
-    chunks = (keys * query).reshape(tokens, dim // 16, 16)
-    banks = chunks[:, :4].copy()
-    for start in range(4, dim // 16, 4):
-        banks = banks + chunks[:, start : start + 4]
+    trees = (keys * query).reshape(tokens, dim // 64, 4, 16)
     for width in (8, 4, 2, 1):
-        banks = banks[..., :width] + banks[..., width : 2 * width]
+        trees = trees[..., :width] + trees[..., width : 2 * width]
+    banks = np.zeros((tokens, 4), np.float16)
+    for column in range(dim // 64):
+        banks = banks + trees[:, column, :, 0]
     scores = np.zeros(tokens, np.float32)
-    for bank in range(banks.shape[1]):
-        scores += banks[:, bank, 0].astype(np.float32)
+    for bank in range(4):
+        scores += banks[:, bank].astype(np.float32)
     weights = np.exp((scores - scores.max()).astype(np.float64)).astype(np.float32)
     weights = weights.astype(np.float16)
     lanes, partial = np.zeros(16, np.float32), np.zeros((16, dim), np.float16)
@@ -154,9 +154,10 @@ def model(query: Floats, keys: Floats, values: Floats, fused: bool) -> Floats:
         else:
             partial = partial + part[:, None] * value
     total, out = np.float32(0), np.zeros(dim, np.float32)
-    for slot in range(16):
-        total += lanes[slot]
-        out += partial[slot].astype(np.float32)
+    for lane in range(16):
+        total += lanes[lane]
+    for sid, pseudo_channel, group in np.ndindex(2, 2, 4):
+        out += partial[pseudo_channel * 8 + sid * 4 + group].astype(np.float32)
     return out / total
 
 
