@@ -21,6 +21,8 @@ from tokenloom.backends.pim.attention_shape import (
     AttentionShape,
     at_level,
     attention_shape,
+    banks_of_a_mac,
+    move_bytes,
     shared_queries,
 )
 from tokenloom.backends.pim.channels import Records
@@ -85,6 +87,7 @@ class _Channel:
         self.parts = _parts_of_commands(stack)
         self.places = _places(stack, np.arange(shape.phase_columns))
         self.rows_per_head = int(self.places["row"].max()) + 1
+        self.mac_bytes = banks_of_a_mac(stack) * stack.column_bytes
         self.row_of_v = stack.pim_rows // 2
         self.per_unit = shape.repeats // shape.queries
         self.result_base = 2 * shape.queries * shape.entries * shape.slots * shape.lanes
@@ -183,7 +186,7 @@ class _Channel:
             **{name: values[part] for name, values in self.parts.items()},
             dst=self.register(head, group, query),
             address=self.score_address(head, query) + group * self.stack.unit.lanes * shape.slots,
-            size_bytes=self.slot_bytes,
+            size_bytes=move_bytes(self.stack),
         )
 
     def softmax(self, head: int) -> Records:
@@ -211,7 +214,7 @@ class _Channel:
             **{name: values[unit] for name, values in self.parts.items()},
             src=self.probability_entry(head, turn, query) + entry,
             address=self.score_address(head, query) + (start + entry) * shape.lanes * shape.slots,
-            size_bytes=self.slot_bytes,
+            size_bytes=move_bytes(self.stack),
         )
 
     def context(
@@ -274,7 +277,7 @@ class _Channel:
             dst=self.register(head, number, query * self.per_unit + bank_of_unit),
             address=self.result_base + (query * shape.columns + number) * stack.banks * shape.lanes,
             flags=LANES + np.where(sid == 0, START, 0),
-            size_bytes=self.slot_bytes,
+            size_bytes=move_bytes(self.stack),
         )
 
     def repeated(self, first: int, stop: int) -> tuple[Index, Index, Index]:
@@ -316,22 +319,6 @@ class _Channel:
         """Return where the scores of a query lie in the base die."""
         shape = self.shape
         return (head % 2 * shape.queries + query) * shape.entries * shape.slots * shape.lanes
-
-    @property
-    def mac_bytes(self) -> int:
-        """Bytes that one command of units reads."""
-        stack = self.stack
-        banks = stack.pseudo_channels
-        if stack.level != "buffer":
-            banks *= stack.pim_sids * stack.bank_groups
-        if stack.level == "bank":
-            banks *= stack.banks // self.per_unit
-        return banks * stack.column_bytes
-
-    @property
-    def slot_bytes(self) -> int:
-        """Bytes of one move: a column's worth for each slot that it serves."""
-        return self.shape.slots // len(self.parts["sid"]) * self.stack.column_bytes
 
 
 def _block(count: int, **values: Any) -> Records:

@@ -6,6 +6,7 @@ pseudo channel in the base die. It knows no cycles and no addresses.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -142,3 +143,89 @@ def at_level(stack: PimStack) -> PimStack:
     banks, unit = prod(levels[stack.level]), stack.unit
     entries, registers = unit.operand_entries * banks, unit.registers * banks
     return replace(stack, unit=replace(unit, operand_entries=entries, registers=registers))
+
+
+@dataclass(frozen=True)
+class AttentionCounts:
+    """What attention of some heads on one stack consists of, over all of its channels.
+
+    `commands` by name, but for the rows'; `opened_banks` counts rows that open, bank by bank;
+    `unit_bytes` is what units read, `moved_bytes` what crosses between units and base die, of which
+    `query_bytes` are queries; `tokens` counts those of all softmaxes.
+    """
+
+    commands: Mapping[str, int]
+    opened_banks: int
+    unit_bytes: int
+    moved_bytes: int
+    query_bytes: int
+    tokens: int
+
+
+def attention_counts(
+    stack: PimStack,
+    heads: int,
+    length: int,
+    head_dim: int,
+    element_bytes: int = 2,
+    heads_per_kv: int = 1,
+) -> AttentionCounts:
+    """Return what `attacc_stream.attention_stream` of the same arguments consists of.
+
+    StreamError: the units have no room for one query.
+    """
+    if heads <= 0 or length <= 0:
+        return AttentionCounts({}, 0, 0, 0, 0, 0)
+    queries = shared_queries(stack, head_dim, element_bytes, heads_per_kv)
+    shape = attention_shape(stack, length, head_dim, element_bytes, queries)
+    streams = -(-heads // queries)
+    commands = {name: count * streams for name, count in shape.moves.items()}
+    commands["MAC_TREE"] = commands["MAC_LANES"] = shape.phase_macs * streams
+    rounds, left = divmod(streams, stack.channels)
+    commands["MODE"] = 2 * min(streams, stack.channels)
+    commands["BARRIER"] = left * _barriers(rounds + 1) + (stack.channels - left) * _barriers(rounds)
+    query_bytes = commands["WR_GB"] * stack.column_bytes
+    moves = commands["MV_GB"] + commands["MV_SB"]
+    return AttentionCounts(
+        commands,
+        opened_banks=2 * streams * opened_banks(stack, shape),
+        unit_bytes=2 * shape.phase_macs * streams * banks_of_a_mac(stack) * stack.column_bytes,
+        moved_bytes=query_bytes + moves * move_bytes(stack),
+        query_bytes=query_bytes,
+        tokens=streams * queries * length,
+    )
+
+
+def opened_banks(stack: PimStack, shape: AttentionShape) -> int:
+    """Return how many rows a phase opens, counted in every bank."""
+    rows, rest = divmod(shape.phase_columns, stack.columns)
+    if stack.level == "bank":
+        return (rows + bool(rest)) * shape.slots * stack.banks
+    if stack.level == "bank-group":
+        return (rows + bool(rest)) * shape.slots
+    banks = stack.pim_sids * stack.bank_groups * stack.banks
+    sets, rest = divmod(shape.phase_columns, banks * stack.columns)
+    return (sets * banks + min(banks, rest)) * stack.pseudo_channels
+
+
+def banks_of_a_mac(stack: PimStack) -> int:
+    """Return how many banks one command of units at the level in use reads."""
+    banks = stack.pseudo_channels
+    if stack.level != "buffer":
+        banks *= stack.pim_sids * stack.bank_groups
+    if stack.level == "bank":
+        banks *= stack.banks // stack.unit.banks_per_unit
+    return banks
+
+
+def move_bytes(stack: PimStack) -> int:
+    """Return the bytes of one move: a column's worth for each pseudo channel, which it serves."""
+    return stack.pseudo_channels * stack.column_bytes
+
+
+def _barriers(heads: int) -> int:
+    """Return the barriers of `heads` heads of one channel: see `attacc_stream`."""
+    if not heads:
+        return 0
+    pairs, odd = divmod(heads, 2)
+    return 1 + 2 * pairs + odd + max(0, pairs - (not odd))
