@@ -18,7 +18,7 @@ from tokenloom.backends.host_memory import aligned_zeros
 from tokenloom.backends.pim.banks import BankArrays
 from tokenloom.backends.pim.commands import CommandStream
 from tokenloom.backends.pim.native_kernels import compute, record
-from tokenloom.backends.pim.program import banks_for, program, unit_axes
+from tokenloom.backends.pim.program import banks_for, check_level, program, unit_axes
 from tokenloom.backends.pim.specs import elementwise_spec
 from tokenloom.backends.pim.stack import PimStack
 from tokenloom.kernel_spec import KernelSpec
@@ -121,6 +121,7 @@ class Elementwise:
     ) -> Elementwise:
         """Write the operands to banks. DeviceError: they do not match, or do not fit."""
         _check_operands(operation, operands)
+        check_level(stack, level or stack.level)
         columns = -(-operands[0].size // (prod(unit_axes(stack)) * stack.unit.lanes))
         registers = max(1, min(TILE_COLUMNS, stack.unit.registers, columns))
         layout = ElementwiseLayout(stack, operands[0].size, registers)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from tokenloom.backends.device import DeviceError
 from tokenloom.backends.host_memory import aligned_zeros
-from tokenloom.backends.pim.program import unit_axes
+from tokenloom.backends.pim.program import check_level, unit_axes
 from tokenloom.backends.pim.stack import PimStack
 
 Lanes = NDArray[Any]
@@ -63,12 +63,14 @@ class GemvLayout:
     ) -> GemvLayout:
         """Lay out for a schedule, whose tiles are cut to what the product needs.
 
-        DeviceError: an empty product, no units, or more registers or operands than a unit has.
+        DeviceError: an empty product, a level without units, more registers or operands than there
+        are.
         """
         if outputs < 1 or inputs < 1:
             raise DeviceError(
                 f"pim: a product of {outputs} x {inputs} is empty; both sizes must be positive"
             )
+        check_level(stack, schedule.level)
         unit = stack.unit
         for what, asked, there in (
             ("registers", schedule.registers, unit.registers),

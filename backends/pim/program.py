@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from tokenloom.backends.device import DeviceError
 from tokenloom.backends.pim.banks import BankArrays
 from tokenloom.backends.pim.commands import COLUMN_OPS, ON, Command, CommandStream, Op
 from tokenloom.backends.pim.geometry import StackGeometry
@@ -18,6 +19,13 @@ def unit_axes(stack: PimStack) -> tuple[int, int, int, int, int]:
     per_group = stack.banks // stack.unit.banks_per_unit
     channels = stack.stacks * stack.channels
     return channels, stack.pseudo_channels, stack.pim_sids, stack.bank_groups, per_group
+
+
+def check_level(stack: PimStack, level: str) -> None:
+    """Raise DeviceError where commands of a level do not reach the units of the stack."""
+    levels = list(stack.levels) if stack.unit.banks_per_unit == 1 else ["bank"]
+    if level not in levels:
+        raise DeviceError(f"pim: no units at level {level!r}; this stack has {', '.join(levels)}")
 
 
 def banks_for(stack: PimStack, rows: int) -> BankArrays:
