@@ -311,7 +311,7 @@ def write_operand(units: Units) -> str:
                     address=x.elem_offset,
                     src=v.elem_offset // lanes % units.operand_entries,
                     size=lanes,
-                    size_bytes=scope.column_bytes * scope.channels,
+                    size_bytes=scope.column_bytes,
                 )
             )
             v[0, every] = T.Cast(f"{types.element}x{lanes}", x[0, every])

@@ -137,7 +137,7 @@ class UnitScope:
         names = [_FIELD.get(axis, axis) for axis in self.outside]
         if self.banks_per_unit > 1 and "bank" not in names:
             names.append("bank")
-        size_bytes = self.num_units * self.column_bytes
+        size_bytes = self.num_units // self.taken[0] * self.column_bytes
         place = self.address.fields(offset, names)
         return {**place, "row": first_row + place["row"], "size_bytes": size_bytes}
 

@@ -120,7 +120,7 @@ class Command:
     """One command. Unused fields are 0; unit fields are ALL or an index; `cycle` is -1 untimed.
 
     `channel` counts over all stacks, `bank` is the bank within its group. `size` counts elements,
-    `size_bytes` what the command moves in all selected units together.
+    `size_bytes` what the command moves in all selected units of one channel together.
     """
 
     op: Op
