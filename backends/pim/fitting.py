@@ -1,4 +1,4 @@
-"""Whether attention or a matrix fits into one stack, and how much would.
+"""Whether attention fits into one stack, and how much would.
 
 It knows the stack's size and the shape of what is asked, nothing of what else lies there.
 """
@@ -15,19 +15,15 @@ from tokenloom.backends.pim.stack import PimStack
 def check_attention(
     stack: PimStack, heads: int, kv_heads: int, length: int, head_dim: int, element_bytes: int = 2
 ) -> None:
-    """Raise DeviceError, with what to do, if one stack cannot hold the heads' keys and values."""
+    """Raise DeviceError, with what to do, if one stack cannot hold the heads' keys and values.
+
+    StreamError: the units have no room for one query.
+    """
     check_computes(stack)
     if heads % kv_heads:
         raise DeviceError(
             f"pim: {heads} query heads cannot share {kv_heads} KV heads evenly;"
             f" give a number of KV heads that divides {heads}"
-        )
-    shape = attention_shape(stack, max(1, length), head_dim, element_bytes)
-    if shape.columns > stack.columns:
-        most = head_dim_of(stack, element_bytes)
-        raise DeviceError(
-            f"pim: a head dimension of {head_dim} takes {shape.columns} columns of a token in each"
-            f" bank, and a row has {stack.columns}; at most {most} fit at level {stack.level}"
         )
     most = tokens_that_fit(stack, kv_heads, head_dim, element_bytes)
     if length > most:
@@ -38,35 +34,17 @@ def check_attention(
         )
 
 
-def check_gemv(stack: PimStack, rows: int, cols: int, element_bytes: int = 2) -> None:
-    """Raise DeviceError if one stack cannot hold a matrix of `rows` x `cols`."""
-    check_computes(stack)
-    lanes = stack.column_bytes // element_bytes
-    size, there = rows * ceil(cols / lanes) * stack.column_bytes, stack.pim_bytes // stack.stacks
-    if size > there:
-        most = there // (ceil(cols / lanes) * stack.column_bytes)
-        raise DeviceError(
-            f"pim: a matrix of {rows:,} x {cols:,} takes {size:,} bytes, one stack has {there:,};"
-            f" at most {most:,} rows fit"
-        )
-
-
 def check_computes(stack: PimStack) -> None:
     """Raise DeviceError if no SID of the stack has units."""
     if not stack.computes:
         raise DeviceError("pim: no SID of this stack computes; take a machine with units")
 
 
-def head_dim_of(stack: PimStack, element_bytes: int = 2) -> int:
-    """Return the largest head dimension of which a token's part fits into a row."""
-    banks = stack.banks if stack.level == "bank" else 1
-    return stack.columns * banks * (stack.column_bytes // element_bytes)
-
-
 def tokens_that_fit(stack: PimStack, kv_heads: int, head_dim: int, element_bytes: int = 2) -> int:
     """Return the most tokens whose keys and values one stack holds, for each of `kv_heads`.
 
     A KV head occupies one channel (AttAcc); the keys and the values of a head start a row each.
+    StreamError: the units have no room for one query.
     """
     shape = attention_shape(stack, 1, head_dim, element_bytes)
     banks = stack.pseudo_channels * stack.pim_sids * stack.bank_groups * stack.banks

@@ -26,6 +26,7 @@ _INPUT_ERRORS = (
     *_COMPILE_ERRORS,
     ("tokenloom.models.errors", "ModelError"),
     ("tokenloom.backends.machine_reader", "MachineError"),
+    ("tokenloom.backends.pim.errors", "StreamError"),
     ("tokenloom.runtime.errors", "InputError"),
     ("tokenloom.runtime.errors", "BundleError"),
 )

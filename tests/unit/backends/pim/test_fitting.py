@@ -8,8 +8,7 @@ from tokenloom.backends.device import DeviceError
 from tokenloom.backends.machine import load_machine
 from tokenloom.backends.pim.fitting import (
     check_attention,
-    check_gemv,
-    head_dim_of,
+    check_computes,
     tokens_that_fit,
 )
 from tokenloom.backends.pim.stack import LEVELS, PimStack
@@ -47,13 +46,10 @@ def test_one_token_too_many_is_refused_with_what_fits(attacc: PimStack) -> None:
         check_attention(attacc, 16, 16, 2_097_153, 128)
 
 
-@pytest.mark.parametrize("level", LEVELS)
-def test_a_token_lies_in_one_row(attacc: PimStack, level: str) -> None:
-    stack = attacc.at(level)
-    most = head_dim_of(stack)
-    check_attention(stack, 1, 1, 1, most)
-    with pytest.raises(DeviceError, match=rf"a row has 32; at most {most} fit at level {level}$"):
-        check_attention(stack, 1, 1, 1, most + 1)
+def test_a_query_that_no_unit_has_room_for_is_refused(attacc: PimStack) -> None:
+    check_attention(attacc, 1, 1, 1, 1984)
+    with pytest.raises(DeviceError, match="2048 elements to a KV head need more than the 16 regis"):
+        check_attention(attacc, 1, 1, 1, 2048)
 
 
 def test_query_heads_share_kv_heads_evenly(attacc: PimStack) -> None:
@@ -64,10 +60,4 @@ def test_query_heads_share_kv_heads_evenly(attacc: PimStack) -> None:
 
 def test_a_stack_without_units_is_refused(attacc: PimStack) -> None:
     with pytest.raises(DeviceError, match="no SID of this stack computes"):
-        check_gemv(replace(attacc, pim_sids=0), 1, 1)
-
-
-def test_a_matrix_is_padded_to_columns(attacc: PimStack) -> None:
-    check_gemv(attacc, 2**29, 16)
-    with pytest.raises(DeviceError, match=r"at most 268,435,456 rows fit$"):
-        check_gemv(attacc, 2**29, 17)
+        check_computes(replace(attacc, pim_sids=0))
