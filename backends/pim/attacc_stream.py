@@ -281,11 +281,20 @@ class _Channel:
         )
 
     def repeated(self, first: int, stop: int) -> tuple[Index, Index, Index]:
-        """Return column, bank of the unit and query for each command on columns `first:stop`."""
+        """Return column, bank of the unit and query for each command on columns `first:stop`.
+
+        All queries read a column before the next; at buffer level, where reading a bank group again
+        takes longer than another, they take turns on a column of every bank group.
+        """
         index = np.arange((stop - first) * self.shape.repeats)
         column, rest = np.divmod(index, self.shape.repeats)
         bank, query = np.divmod(rest, self.shape.queries)
-        return column + first, bank, query
+        column += first
+        if self.stack.level == "buffer":
+            around = self.stack.pim_sids * self.stack.bank_groups
+            order = np.lexsort((column, query, column // around))
+            column, query = column[order], query[order]
+        return column, bank, query
 
     def place(self, column: Index, bank: Index, row: int) -> dict[str, Any]:
         """Return the unit fields, row and column of columns of a head that starts in `row`."""

@@ -100,6 +100,7 @@ class _Channel:
         self.rows = RowModel(stack, compat, refresh)
         self.rules, self.outputs = self.rows.rules, stack.unit.lanes
         self.softmax = ceil(length * self.rules.softmax_per_token)
+        self.around = stack.pim_sids * stack.bank_groups if stack.level == "buffer" else 1
         self.moves = _Moves()
 
     def cycles(self, rounds: int) -> int:
@@ -174,10 +175,12 @@ class _Channel:
         self.out(phase, (number + 1) * per_pass - 1, self.shape.result_moves, gate)
 
     def out(self, phase: Phase, index: int, count: int, gate: int) -> None:
-        """Move accumulators out that a command was the last to add to."""
-        rules = self.rules
+        """Move accumulators out, query by query, each once the last command has added to it."""
+        rules, queries = self.rules, self.shape.queries
         after = rules.move_after_switch if phase.switched(index) else rules.move_after_mac
-        self.moves.run(max(gate, phase.cycle(index) + after), count, rules.move)
+        for query in range(queries):
+            last = max(0, index - (queries - 1 - query) * self.around)
+            self.moves.run(max(gate, phase.cycle(last) + after), count // queries, rules.move)
 
     def probabilities(self) -> int:
         """Run softmax and bring probabilities in; return when units may start on them."""

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tokenloom.backends.pim.attention_shape import attention_counts
+from tokenloom.backends.pim.attention_shape import attention_counts, shared_queries
 from tokenloom.backends.pim.closed_form import attention_cycles
 from tokenloom.backends.pim.commands import ALL, UNIT_OPS, CommandStream, Op
 from tokenloom.backends.pim.paths import array_pj_per_byte, units_pj_per_byte
@@ -97,10 +97,25 @@ def attention_energy(
     meter.macs(counts.unit_bytes, element_bytes)
     meter.moves(counts.moved_bytes, counts.query_bytes)
     meter.softmax(counts.tokens)
-    channels = counts.commands.get("MODE", 0) // 2
-    meter.refreshes(cycles // stack.timing.refi_cycles * channels, 0)
-    meter.standing(cycles, 1 if channels else 0)
+    meter.refreshes(_refreshes(*shape, heads_per_kv), 0)
+    meter.standing(cycles, 1 if cycles else 0)
     return EnergyReport(meter.pj_to_j())
+
+
+def _refreshes(
+    stack: PimStack, heads: int, length: int, head_dim: int, element_bytes: int, heads_per_kv: int
+) -> int:
+    """Return the refreshes of all channels: some have a head more than others."""
+    queries = shared_queries(stack, head_dim, element_bytes, heads_per_kv)
+    rounds, left = divmod(-(-heads // queries), stack.channels)
+    total = 0
+    for count, channels in ((rounds + 1, left), (rounds, stack.channels - left)):
+        all_heads = count * queries * stack.channels if channels else 0
+        cycles = attention_cycles(
+            stack, all_heads, length, head_dim, element_bytes, heads_per_kv=heads_per_kv
+        )
+        total += cycles // stack.timing.refi_cycles * channels
+    return total
 
 
 class _Meter:
