@@ -18,6 +18,7 @@ from tokenloom.backends.pim.commands import (
     ON,
     START,
     UNIT_OPS,
+    UNITS,
     Command,
     CommandStream,
     Op,
@@ -27,6 +28,8 @@ from tokenloom.backends.pim.limits import check_fields, place
 from tokenloom.backends.pim.stack_state import CLOSED, StackState, Values
 
 Scope = tuple[slice, slice, slice, slice, slice]
+SOFTMAX_WIDTH = 16
+"""Elements that the base die works on at once: it clears the rest of the last of them."""
 
 
 def interpret(stream: CommandStream, state: StackState) -> None:
@@ -98,15 +101,14 @@ class _Run:
             raise _Fault("a row is open; precharge before refreshing")
 
     def read(self, command: Command) -> None:
-        banks = self.all_banks(command)
-        column = self.columns[banks][..., command.row, command.column, :]
+        column = self.columns[self.held_banks(command)][..., command.row, command.column, :]
         if column.size != self.state.lanes:
             raise _Fault("one bank is read at a time; name channel, SID, bank group and bank")
         self.memory(command.address, self.state.lanes)[:] = column.reshape(-1)
 
     def write(self, command: Command) -> None:
         data = self.to_elements(self.memory(command.address, self.state.lanes))
-        self.columns[self.all_banks(command)][..., command.row, command.column, :] = data
+        self.columns[self.held_banks(command)][..., command.row, command.column, :] = data
 
     def compute(self, command: Command) -> None:
         if self.checks_mode and not self.state.units_on[_one(command.channel)].all():
@@ -152,23 +154,42 @@ class _Run:
         self.state.operands[self.units(command)][..., command.src, :] = data
 
     def move_to_operands(self, command: Command) -> None:
+        units = self.units(command)
+        if command.flags & UNITS:
+            registers = self.state.registers[units][..., command.dst, :]
+            registers[...] = self.memory(command.address, registers.size).reshape(registers.shape)
+            return
         data = self.to_elements(self.by_slot(command))[self.slots(command)]
-        self.state.operands[self.units(command)][..., command.src, :] = data[:, :, :, None, :]
+        self.state.operands[units][..., command.src, :] = data[:, :, :, None, :]
 
     def move_from_registers(self, command: Command) -> None:
-        units = self.units(command)
-        registers = self.state.registers[units][..., command.dst, :].astype(np.float32)
+        registers = self.state.registers[self.units(command)][..., command.dst, :]
         if len(registers) > 1:
             raise _Fault("results of several channels would go to one place; name the channel")
-        if not command.flags & LANES:
-            total = np.zeros_like(registers[0, :, :, :, 0])
-            for unit in range(registers.shape[4]):
-                total = total + registers[0, :, :, :, unit]
-            self.by_slot(command)[self.slots(command)] = total
-            return
+        registers = registers[0].astype(np.float32)
+        if command.flags & UNITS:
+            self.memory(command.address, registers.size)[:] = registers.reshape(-1)
+        elif command.flags & LANES:
+            self.add_slots(command, registers)
+        else:
+            self.add_units(command, registers)
+
+    def add_units(self, command: Command, registers: Values) -> None:
+        """Replace elements by the sums over the units of each slot."""
+        stop = command.lane + (command.size or self.state.lanes)
+        if stop > self.state.lanes:
+            raise _Fault(f"lanes up to {stop - 1} of a register, which has {self.state.lanes}")
+        lanes = slice(command.lane, stop)
+        total = np.zeros_like(registers[:, :, :, 0, lanes])
+        for unit in range(registers.shape[3]):
+            total = total + registers[:, :, :, unit, lanes]
+        self.by_slot(command)[self.slots(command)][..., lanes] = total
+
+    def add_slots(self, command: Command, registers: Values) -> None:
+        """Add the lanes of slot after slot to elements, or to 0."""
         lanes = self.state.lanes
         memory = self.memory(command.address, self.state.registers.shape[4] * lanes)
-        chosen = memory.reshape(-1, lanes)[units[4]]
+        chosen = memory.reshape(-1, lanes)[self.units(command)[4]]
         total = np.zeros_like(chosen) if command.flags & START else chosen.copy()
         for slot in registers.reshape(-1, *chosen.shape):
             total = total + slot
@@ -177,9 +198,11 @@ class _Run:
     def softmax(self, command: Command) -> None:
         if not command.size:
             raise _Fault("a softmax over no elements; size must be positive")
-        scores, result = self.memory(command.address, command.size), self.memory(command.dst, 2)
+        padded = self.memory(command.address, -(-command.size // SOFTMAX_WIDTH) * SOFTMAX_WIDTH)
+        scores, result = padded[: command.size], self.memory(command.dst, 2)
         largest = scores.max()
         scores[:] = np.exp(scores - largest).astype(np.float16)
+        padded[command.size :] = 0
         result[:] = largest, scores.sum(dtype=np.float64)
 
     def check_row(self, command: Command) -> None:
@@ -204,6 +227,16 @@ class _Run:
         sids = slice(self.state.stack.pim_sids) if command.sid == ALL else scope[2]
         banks = slice(command.bank, None, per_unit) if per_unit > 1 else scope[4]
         return scope[0], scope[1], sids, scope[3], banks
+
+    def held_banks(self, command: Command) -> Scope:
+        """Return the index of banks that a column of the external bus is in."""
+        stack = self.state.stack
+        if command.sid >= stack.pim_sids or command.row >= stack.pim_rows:
+            raise _Fault(
+                f"SID {command.sid}, row {command.row}: only banks of the SIDs that compute hold"
+                f" values here, {stack.pim_sids} SIDs of {stack.pim_rows} rows"
+            )
+        return self.all_banks(command)
 
     @staticmethod
     def all_banks(command: Command) -> Scope:

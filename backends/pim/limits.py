@@ -71,12 +71,12 @@ def _limits(stack: PimStack, element_bytes: int) -> Iterator[_Limit]:
     yield _Limit("row", stack.rows, "rows", COLUMN_OPS | {Op.ACT})
     yield _Limit("row", stack.pim_rows, "rows of banks with units", UNIT_OPS)
     yield _Limit("column", stack.columns, "columns of a row", COLUMN_OPS)
-    yield _Limit("dst", unit.registers, "registers of a unit", UNIT_OPS | {Op.MV_SB})
+    yield _Limit("dst", unit.registers, "registers of a unit", UNIT_OPS | {Op.MV_SB, Op.MV_GB})
     operands = frozenset({Op.MAC_TREE, Op.MAC_LANES, Op.MAC, Op.WR_GB, Op.MV_GB})
     yield _Limit("src", unit.operand_entries, "operand entries of a unit", operands)
     lanes = stack.column_bytes // element_bytes
     yield _Limit("lane", lanes, "lanes of an operand", frozenset({Op.MAC_LANES}))
-    yield _Limit("lane", lanes, "lanes of a register", frozenset({Op.MAC_TREE}))
+    yield _Limit("lane", lanes, "lanes of a register", frozenset({Op.MAC_TREE, Op.MV_SB}))
     yield _Limit("flags", sum(FLAGS.values()) + 1, "sums of flags")
     for field in ("address", "size", "size_bytes"):
         yield _Limit(field, np.iinfo(np.int32).max, "values")

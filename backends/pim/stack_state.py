@@ -51,7 +51,8 @@ class StackState:
 
     `operands` is [channel, pseudo channel, SID, bank group, unit, entry, lane], over the SIDs that
     compute, `registers` likewise; `base` holds `base_elements` float32, all that there is if None.
-    Everything is 0 at first, but for `banks` where given; rows are closed and units are off.
+    Banks are those of the SIDs that compute. Everything is 0 at first, but for `banks` where given;
+    rows are closed and units are off.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class StackState:
     ):
         self.stack = stack
         self.types = ARITHMETIC[arithmetic]
-        self.banks = BankArrays(StackGeometry.of(stack)) if banks is None else banks
+        self.banks = BankArrays(StackGeometry.computing(stack)) if banks is None else banks
         self.lanes = stack.column_bytes // self.types.element.itemsize
         channels, unit = stack.stacks * stack.channels, stack.unit
         per_sid = stack.bank_groups, stack.banks // unit.banks_per_unit
@@ -80,7 +81,7 @@ class StackState:
 
     @property
     def columns(self) -> Values:
-        """The banks as [channel, pseudo channel, SID, bank group, bank, row, column, lane]."""
+        """The banks: [channel, pseudo channel, SID, bank group, bank, row, column, lane]."""
         lanes = self.banks.lanes.view(self.types.element)
         row, stacks, channel, *rest = lanes.shape
         return np.moveaxis(lanes.reshape(row, stacks * channel, *rest), (0, 2), (5, 6))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tokenloom.backends.pim.commands import LANES, ON, START, Command, CommandStream, Op
+from tokenloom.backends.pim.commands import LANES, ON, START, UNITS, Command, CommandStream, Op
 from tokenloom.backends.pim.errors import StreamError
 from tokenloom.backends.pim.interpreter import interpret
 from tokenloom.backends.pim.stack import PimStack
@@ -249,14 +249,40 @@ def test_sums_over_slots_go_on_from_what_is_there(stack: PimStack) -> None:
     assert np.array_equal(state.base[80:96], total)
 
 
-def test_columns_cross_the_external_bus_also_of_dense_sids(stack: PimStack) -> None:
+def test_columns_cross_the_external_bus(stack: PimStack) -> None:
     state = filled(small(stack))
-    place = {"channel": 1, "pseudo_channel": 0, "sid": 1, "bank_group": 1, "bank": 0, "row": 3}
+    place = {"channel": 1, "pseudo_channel": 0, "sid": 0, "bank_group": 1, "bank": 0, "row": 3}
     data = state.base[16:32].astype(np.float16)
     run(state, Command(Op.WR, column=5, address=16, **place))
-    assert np.array_equal(state.columns[1, 0, 1, 1, 0, 3, 5], data)
+    assert np.array_equal(state.columns[1, 0, 0, 1, 0, 3, 5], data)
     run(state, Command(Op.RD, column=5, address=512, **place))
     assert np.array_equal(state.base[512:528], data.astype(np.float32))
+
+
+def test_some_lanes_of_a_register_move_alone(stack: PimStack) -> None:
+    whole, part = filled(small(stack)), filled(small(stack))
+    before = whole.base.copy()
+    run(whole, Command(Op.MV_SB, channel=0, dst=2))
+    run(part, Command(Op.MV_SB, channel=0, dst=2, lane=3, size=5))
+    moved = slice(3 * whole.slots, 8 * whole.slots)
+    assert np.array_equal(part.base[moved], whole.base[moved])
+    part.base[moved] = before[moved]
+    assert np.array_equal(part.base, before)
+
+
+def test_registers_move_to_another_channel_as_they_are(stack: PimStack) -> None:
+    state = filled(small(stack, pim_sids=2))
+    before = state.registers.copy()
+    run(
+        state,
+        Command(Op.MV_SB, channel=0, sid=1, bank=1, dst=3, address=64, flags=UNITS),
+        Command(Op.MV_GB, channel=1, sid=1, bank=1, dst=4, address=64, flags=UNITS),
+    )
+    wanted = before.copy()
+    wanted[1, :, 1, :, 1, 4] = before[0, :, 1, :, 1, 3]
+    assert np.array_equal(state.registers, wanted)
+    units = before[0, :, 1, :, 1, 3].astype(np.float32)
+    assert np.array_equal(state.base[64:128], units.reshape(-1))
 
 
 def test_softmax_leaves_weights_their_sum_and_the_largest_score(stack: PimStack) -> None:
@@ -266,6 +292,8 @@ def test_softmax_leaves_weights_their_sum_and_the_largest_score(stack: PimStack)
     weights = np.exp(scores - scores.max())
     assert np.array_equal(state.base[100:137], state.base[100:137].astype(np.float16))
     np.testing.assert_allclose(state.base[100:137], weights, rtol=1e-3)
+    assert not state.base[137:148].any()
+    assert state.base[148]
     assert state.base[8] == np.float32(scores.max())
     np.testing.assert_allclose(state.base[9], state.base[100:137].sum(), rtol=1e-6)
 
@@ -300,7 +328,7 @@ ERRORS: dict[str, tuple[list[Command], str]] = {
     "dense SID": ([Command(Op.MAC, sid=1)], r"sid is 1; SIDs that compute are 0 to 0 or ALL$"),
     "channel": ([Command(Op.REF, channel=-2)], r"channel is -2; channels are 0 to 1 or ALL$"),
     "lane": ([Command(Op.MAC_LANES, lane=16)], r"lane is 16; lanes of an operand are 0 to 15$"),
-    "flags": ([Command(Op.MODE, flags=8)], r"flags is 8; sums of flags are 0 to 7$"),
+    "flags": ([Command(Op.MODE, flags=16)], r"flags is 16; sums of flags are 0 to 15$"),
     "closed row": (
         [Command(Op.ACT, row=1), Command(Op.MAC, row=2)],
         r"command 1 \(MAC\): row 2 is closed, row 1 is open; activate it first$",
@@ -324,6 +352,14 @@ ERRORS: dict[str, tuple[list[Command], str]] = {
     ),
     "many channels": ([Command(Op.MV_SB)], r"would go to one place; name the channel$"),
     "many banks": ([Command(Op.RD, channel=0)], r"one bank is read at a time; name channel"),
+    "lanes of a move": (
+        [Command(Op.MV_SB, channel=0, lane=9, size=8)],
+        r"lanes up to 16 of a register, which has 16$",
+    ),
+    "dense column": (
+        [Command(Op.RD, channel=0, sid=1)],
+        r"SID 1, row 0: only banks of the SIDs that compute hold values here, 1 SIDs of 4 rows$",
+    ),
     "empty softmax": ([Command(Op.SFM)], r"a softmax over no elements; size must be positive$"),
     "rotation": ([Command(Op.ROT)], r"its angles are not in the stream; rotate before it runs$"),
 }
