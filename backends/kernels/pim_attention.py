@@ -331,7 +331,7 @@ def _function(name: str, plan: AttentionPlan) -> Any:
 
 def _scheduled(function: Any, plan: AttentionPlan) -> Any:
     """Bind the loops of both blocks to the units of the plan's level, and name their intrinsics."""
-    schedule = Schedule(tvm.IRModule({"main": function}))
+    schedule: Any = Schedule(tvm.IRModule({"main": function}))
     for kind, intrinsic in (("score", mac_tree(plan)), ("context", mac_lanes(plan))):
         loops = schedule.get_loops(_block(schedule, kind))
         page, again, number, head, channel, group, bank, lane = loops[-8:]

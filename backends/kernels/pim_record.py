@@ -68,7 +68,7 @@ def values(function: Any) -> Any:
 def commands(function: Any) -> Any:
     """Return the function that writes commands instead of values.
 
-    It takes two more arguments: `stream` int32 [capacity, WORDS] and `count` int32 [1], how many
+    It takes two more buffers: `stream` int32 [capacity, WORDS] and `count` int32 [1], how many
     commands there are so far; those beyond the capacity are counted and not written.
     """
     recorder = _Commands()
@@ -77,8 +77,10 @@ def commands(function: Any) -> Any:
 
 
 def _with_body(function: Any, body: Any, added: list[Any]) -> Any:
-    """Return a function of the same name whose buffers `added` come last."""
-    params = [*function.params, *added]
+    """Return a function of the same name whose buffers `added` are the last, before its scalars."""
+    params = list(function.params)
+    buffers = [param for param in params if isinstance(param.ty, tirx.BufferType)]
+    params = [*buffers, *added, *params[len(buffers) :]]
     return tirx.PrimFunc(params, body, function.ret_type, function.attrs)
 
 
@@ -88,12 +90,25 @@ class _Values:
     def leaf(self, statement: Any) -> Any | None:
         return None if is_command(statement) else statement
 
+    def buffers(self, block: Any) -> tuple[list[Any], list[Any]]:
+        """Keep the buffers of a block: its own, and those matched with parts of others."""
+        return list(block.alloc_buffers), list(block.match_buffers)
+
+    def bindings(self, block: Any) -> list[Any]:
+        """Leave offsets to the passes that follow."""
+        del block
+        return []
+
     def kind(self, loop: Any) -> Any:
         return loop.kind
 
 
 class _Commands:
-    """Turns commands into records; drops stores but those that control flow reads."""
+    """Turns commands into records; drops stores but those that control flow reads.
+
+    Element offsets of matched buffers become those of the buffers they are part of, as declared:
+    buffers that nothing reads or writes any more would be shrunk by later passes.
+    """
 
     def __init__(self) -> None:
         self.capacity = tirx.Var("capacity", "int32")
@@ -111,6 +126,18 @@ class _Commands:
         ]
         write = tirx.IfThenElse(at < self.capacity, tirx.SeqStmt(stores), None)
         return tirx.SeqStmt([write, tirx.BufferStore(self.count, at + 1, [0])])
+
+    def buffers(self, block: Any) -> tuple[list[Any], list[Any]]:
+        """Keep what control flow reads."""
+        return [buffer for buffer in block.alloc_buffers if buffer.scope() == CONTROL], []
+
+    def bindings(self, block: Any) -> list[Any]:
+        """Bind the element offsets of matched buffers."""
+        return [
+            tirx.Bind(offset, tirx.Cast(offset.ty.dtype, _offset(match.source)))
+            for match in block.match_buffers
+            if isinstance(offset := match.buffer.elem_offset, tirx.Var)
+        ]
 
     def kind(self, loop: Any) -> Any:
         return tirx.ForKind.SERIAL
@@ -143,10 +170,13 @@ def _visit(statement: Any, rule: _Values | _Commands) -> Any | None:
 
 def _visit_realize(realize: Any, rule: _Values | _Commands) -> Any | None:
     block = realize.block
+    allocated, matched = rule.buffers(block)
     body = _visit(block.body, rule)
     init = None if block.init is None else _visit(block.init, rule)
     if body is None and init is None:
         return None
+    if bindings := rule.bindings(block):
+        body = tirx.SeqStmt([*bindings, tirx.Evaluate(0) if body is None else body])
     kept = s_tir.SBlock(
         block.iter_vars,
         block.reads,
@@ -154,11 +184,19 @@ def _visit_realize(realize: Any, rule: _Values | _Commands) -> Any | None:
         block.name_hint,
         tirx.Evaluate(0) if body is None else body,
         init,
-        block.alloc_buffers,
-        block.match_buffers,
+        allocated,
+        matched,
         block.annotations,
     )
     return s_tir.SBlockRealize(realize.iter_values, realize.predicate, kept)
+
+
+def _offset(region: Any) -> Any:
+    """Return the element offset of a region in its buffer, row by row as it was declared."""
+    offset: Any = 0
+    for extent, part in zip(region.source.shape, region.region, strict=True):
+        offset = offset * extent + part.min
+    return offset
 
 
 def _visit_for(loop: Any, rule: _Values | _Commands) -> Any | None:

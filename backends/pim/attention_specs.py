@@ -34,7 +34,7 @@ class Heads:
 def append_spec(stack: PimStack, heads: Heads, commands: bool = False) -> KernelSpec:
     """Return the spec of `pim_append`, or of what writes its commands."""
     op = "pim_append_commands" if commands else "pim_append"
-    return KernelSpec.of(op, device="pim", **_dims(stack, heads))
+    return KernelSpec(op, tuple(sorted(_dims(stack, heads).items())), device="pim")
 
 
 def attention_spec(
@@ -42,15 +42,13 @@ def attention_spec(
 ) -> KernelSpec:
     """Return the spec of `pim_attention` by a schedule, or of what writes its commands."""
     op = "pim_attention_commands" if commands else "pim_attention"
-    return KernelSpec.of(
-        op,
-        device="pim",
-        **_dims(stack, heads),
-        level=LEVELS.index(schedule.level),
-        pass_major=int(schedule.pass_major),
-        phase_segments=schedule.phase_segments,
-        heads_together=schedule.heads_together,
-    )
+    dims = _dims(stack, heads) | {
+        "level": LEVELS.index(schedule.level),
+        "pass_major": int(schedule.pass_major),
+        "phase_segments": schedule.phase_segments,
+        "heads_together": schedule.heads_together,
+    }
+    return KernelSpec(op, tuple(sorted(dims.items())), device="pim")
 
 
 def _dims(stack: PimStack, heads: Heads) -> dict[str, int]:

@@ -1,0 +1,173 @@
+"""Heads that share a channel overlap: the base die is at one head while the units are at another.
+
+Takes the commands of a channel as a kernel wrote them, head after head, and orders those of each
+pair as AttAcc does: the softmax of the first under the scores of the second, and so on. The second
+has registers and operand entries of its own. It changes no command but these numbers, adds
+nothing, and knows no cycles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tokenloom.backends.pim.attention_shape import at_level
+from tokenloom.backends.pim.commands import LANES, CommandStream, Op
+from tokenloom.backends.pim.schedule import AttentionSchedule, UnitNeeds, unit_needs
+from tokenloom.backends.pim.stack import PimStack
+
+Records = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class HeadParts:
+    """What tells the parts of a head's commands apart, and how many units' numbers there are."""
+
+    needs: UnitNeeds
+    registers: int
+    operand_entries: int
+
+    @classmethod
+    def of(cls, stack: PimStack, head_dim: int, schedule: AttentionSchedule) -> HeadParts:
+        """Return the needs of a schedule, and what the units of its level have."""
+        unit = at_level(stack.at(schedule.level)).unit
+        needs = unit_needs(stack, head_dim, schedule)
+        return cls(needs, unit.registers, unit.operand_entries)
+
+
+@dataclass(frozen=True)
+class _Head:
+    """The commands of one head: queries in, scores, softmax with probabilities in, context, out.
+
+    `last_moves` are the moves of scores that follow the last multiplication.
+    """
+
+    queries: Records
+    scores: Records
+    last_moves: Records
+    softmax: Records
+    context: Records
+    results: Records
+
+
+def overlapped(stream: CommandStream, parts: HeadParts) -> CommandStream:
+    """Return the commands of one channel with its heads in pairs, MODE around them kept.
+
+    The stream has one softmax phase a head, whose pages lie in the channel.
+    """
+    records = stream.records
+    ops = records["op"]
+    switches, barriers = records[ops == Op.MODE], records[ops == Op.BARRIER][:1]
+    ends = np.flatnonzero(_is_result(records[:-1]) & ~_is_result(records[1:])) + 1
+    pieces = np.split(records, ends)[: len(ends)]
+    heads = [_renamed(_parts(piece), index % 2, parts) for index, piece in enumerate(pieces)]
+    ordered: list[Records] = [switches[:1]]
+    for first in range(0, len(heads), 2):
+        if first + 1 == len(heads):
+            ordered += _alone(heads[first], barriers, first)
+        else:
+            ordered += _pair(heads[first], heads[first + 1], barriers, first, heads[first + 2 :])
+    return CommandStream(stream.name, stream.machine, np.concatenate([*ordered, switches[1:]]))
+
+
+def _alone(head: _Head, barrier: Records, index: int) -> Iterator[Records]:
+    """Yield a head that has the channel to itself; its queries are there unless it is the first."""
+    if index == 0:
+        yield head.queries
+        yield barrier
+    yield head.scores
+    yield head.last_moves
+    yield head.softmax
+    yield barrier
+    yield head.context
+    yield head.results
+
+
+def _pair(
+    first: _Head, second: _Head, barrier: Records, index: int, following: list[_Head]
+) -> Iterator[Records]:
+    """Yield two heads, the base die at one while the units are at the other."""
+    if index == 0:
+        yield first.queries
+        yield barrier
+    yield second.queries
+    yield first.scores
+    yield first.last_moves
+    yield first.softmax
+    yield second.scores
+    yield barrier
+    yield second.last_moves
+    yield first.context
+    yield second.softmax
+    yield barrier
+    yield first.results
+    yield second.context
+    yield from (head.queries for head in following[:1])
+    yield second.results
+    if following:
+        yield barrier
+
+
+def _parts(records: Records) -> _Head:
+    ops = records["op"]
+    scores = np.flatnonzero(ops == Op.MAC_TREE)
+    softmax = np.flatnonzero(np.isin(ops, (Op.SFM, Op.MV_GB)))
+    context = np.flatnonzero(ops == Op.MAC_LANES)
+    results = np.flatnonzero(_is_result(records))
+    queries = records[: scores[0]]
+    return _Head(
+        queries=queries[np.isin(queries["op"], (Op.ROT, Op.WR_GB))],
+        scores=records[scores[0] : scores[-1] + 1],
+        last_moves=records[scores[-1] + 1 : softmax[0]],
+        softmax=records[softmax],
+        context=records[context],
+        results=records[results],
+    )
+
+
+def _renamed(head: _Head, parity: int, parts: HeadParts) -> _Head:
+    """Give the head the registers and entries of its parity: even heads the first of each."""
+    needs = parts.needs
+    context_set = needs.context_registers
+    if needs.registers + context_set > parts.registers:
+        context_set = 0
+    weights = needs.weight_entries
+    if 2 * needs.query_entries + 2 * weights > parts.operand_entries:
+        weights = 0
+    shifts = {
+        "queries": ("src", needs.query_entries),
+        "softmax": ("src", weights),
+        "results": ("dst", context_set),
+    }
+    changed: dict[str, Records] = {}
+    for name, (field, shift) in shifts.items():
+        changed[name] = _shifted(getattr(head, name), field, parity * shift)
+    scores = _shifted(head.scores, "src", parity * needs.query_entries, Op.MAC_TREE)
+    changed["scores"] = _other_set(scores, parity, needs.score_registers)
+    changed["last_moves"] = _other_set(head.last_moves, parity, needs.score_registers)
+    context = _shifted(head.context, "src", parity * weights)
+    changed["context"] = _shifted(context, "dst", parity * context_set)
+    return _Head(**changed)
+
+
+def _shifted(records: Records, field: str, shift: int, op: Op | None = None) -> Records:
+    moved = records.copy()
+    chosen = moved["op"] != Op.SFM if op is None else moved["op"] == op
+    moved[field][chosen] += shift
+    return moved
+
+
+def _other_set(records: Records, parity: int, registers: int) -> Records:
+    """Swap the two sets of score registers for odd heads."""
+    moved = records.copy()
+    if parity:
+        moved["dst"] = (moved["dst"] + registers) % (2 * registers)
+    return moved
+
+
+def _is_result(records: Records) -> NDArray[np.bool_]:
+    return (records["op"] == Op.MV_SB) & (records["flags"] & LANES > 0)
