@@ -14,9 +14,8 @@ from typing import Literal
 from tokenloom.backends.cost import DTYPE_BYTES, CostModel
 from tokenloom.backends.device import DeviceError
 from tokenloom.backends.machine import Machine
-from tokenloom.backends.pim.attention_shape import attention_shape
 from tokenloom.backends.pim.closed_form import attention_cycles
-from tokenloom.backends.pim.paths import array_pj_per_byte, units_pj_per_byte
+from tokenloom.backends.pim.energy import attention_energy
 from tokenloom.backends.pim.stack import PimStack
 from tokenloom.backends.system import NearMemory
 from tokenloom.backends.system_gpu import Cost, Gpu
@@ -62,7 +61,11 @@ class NearAttention:
         cycles = attention_cycles(
             stack, heads, length, shard.head_dim, element_bytes, self._compat, self._group
         )
-        return Cost(cycles * stack.timing.cycle_ns, kv_heads * self._head_pj(length))
+        # Of one head: what all of them spend is proportional, whatever stack they are in.
+        head = attention_energy(
+            stack, self._group, length, shard.head_dim, element_bytes, self._group
+        )
+        return Cost(cycles * stack.timing.cycle_ns, kv_heads * head.dynamic * 1e12)
 
     def shipping(self, rows: int, width: int) -> Cost:
         """Return the cost of `rows` of `width` elements from the processor's memory to the stacks.
@@ -75,26 +78,6 @@ class NearAttention:
         size_bytes = rows * width * DTYPE_BYTES[self._dtype]
         time_ns = CostModel(self._machine).copy_ns(tier, "pim", size_bytes)
         return Cost(time_ns, size_bytes * 8 * self._stack.energy.link_pj_per_bit)
-
-    def _head_pj(self, length: int) -> float:
-        """Return the energy of a KV head's attention over `length` tokens, without static power."""
-        stack, energy = self._stack, self._stack.energy
-        element_bytes = DTYPE_BYTES[self._dtype]
-        shape = attention_shape(stack, length, self._shard.head_dim, element_bytes, self._group)
-        banks = stack.banks // stack.unit.banks_per_unit if stack.level == "bank" else 1
-        read_bytes = 2 * shape.phase_macs * shape.slots * banks * stack.column_bytes
-        moves = shape.moves
-        writes, softmaxes = moves["WR_GB"], moves["SFM"]
-        moved = stack.column_bytes * (writes + moves["MV_SB"] + moves["MV_GB"])
-        # Queries also come over the interposer, the last part of a byte's way to the processor.
-        beyond = array_pj_per_byte(energy, "processor") - array_pj_per_byte(energy, "buffer")
-        return (
-            read_bytes * array_pj_per_byte(energy, stack.level)
-            + read_bytes / element_bytes * energy.mac_pj
-            + moved * units_pj_per_byte(energy, stack.level)
-            + writes * stack.column_bytes * beyond
-            + softmaxes * length * energy.softmax_pj_per_token
-        )
 
 
 def beside(attention: Cost, others: Sequence[Cost], heads: int) -> list[Cost]:

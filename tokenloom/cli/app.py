@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from tokenloom.cli import compiling, running, showing
+from tokenloom.cli import compiling, estimating, running, showing
 from tokenloom.cli.pim import pim
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ app.command("run")(running.run)
 app.command("compile")(compiling.compile_script)
 app.command("plan")(compiling.plan)
 app.command("check")(compiling.check)
+app.command("estimate")(estimating.estimate)
 app.command("bench")(running.bench)
 app.add_typer(showing.models, name="models")
 app.add_typer(showing.machines, name="machines")

@@ -126,8 +126,9 @@ def test_stacks_that_compute_are_faster_and_take_less_energy() -> None:
 def test_energy_of_attention_at_bank_level_is_that_of_reading_kv() -> None:
     found = on("dgx-attacc-bank")
     kv_bytes = 54 * GPT.kv_bytes_per_token("float16") * (2048 + 1024)
-    # 4.4 pJ a byte to read it, 0.16 to multiply it, and the way of queries, scores and results.
-    assert found.energy_pj["attention"] == pytest.approx(kv_bytes * 4.56, rel=0.04)
+    # 4.4 pJ a byte to read it and 0.16 to multiply it; rows opened in part, the way of queries,
+    # scores, probabilities and results, and softmax take the rest.
+    assert 4.56 < found.energy_pj["attention"] / kv_bytes < 4.56 * 1.07
 
 
 def test_without_the_power_cap_time_falls_and_energy_stays() -> None:
