@@ -25,6 +25,10 @@ from tokenloom.backends.kernels.pim_scope import AXES, UnitScope
 from tokenloom.backends.pim.stack import LEVELS
 from tokenloom.kernel_spec import KernelSpec
 
+SELECTED = ("channel", "pseudo_channel", "unit", "sid", "bank_group")
+"""The order of loops over what commands select: bank groups change fastest, since two columns of
+one bank group are further apart than of two."""
+
 
 @dataclass(frozen=True)
 class GemvShape:
@@ -157,7 +161,9 @@ def scheduled(name: str, shape: GemvShape) -> Any:
     tile, register = schedule.split(group, [shape.output_tiles, shape.registers])
     per_unit = shape.units.scope.banks_per_unit
     turn, bank, operand = schedule.split(chunk, [shape.input_tiles, per_unit, shape.operands])
-    kept = [a for a, extent in zip(axes, shape.units.scope.taken, strict=True) if extent == 1]
+    by_name = dict(zip(AXES, axes, strict=True))
+    single = [n for n, e in zip(AXES, shape.units.scope.taken, strict=True) if e == 1]
+    kept = [by_name[name] for name in SELECTED if name in single]
     taken = [axis for axis in axes if axis not in kept]
     within = [register, operand] if shape.operand_inner else [operand, register]
     steps = [*within, *kept] if shape.banks_inner else [*kept, *within]
