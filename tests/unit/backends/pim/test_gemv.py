@@ -17,8 +17,7 @@ from tokenloom.backends.pim.interpreter import interpret
 from tokenloom.backends.pim.program import banks_for
 from tokenloom.backends.pim.stack import PimStack
 from tokenloom.backends.pim.stack_state import Arithmetic, StackState
-
-from .golden_gemv import accumulate, checksum, golden_gemv
+from tokenloom.bench.golden_gemv import accumulate, checksum, golden_gemv
 
 Values = NDArray[Any]
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from .golden_gemv import SHA256, accumulate, checksum, golden_gemv
+from tokenloom.bench.golden_gemv import SHA256, accumulate, checksum, golden_gemv
 
 
 @pytest.mark.parametrize("field", SHA256)

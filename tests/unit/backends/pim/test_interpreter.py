@@ -13,8 +13,7 @@ from tokenloom.backends.pim.errors import StreamError
 from tokenloom.backends.pim.interpreter import interpret
 from tokenloom.backends.pim.stack import PimStack
 from tokenloom.backends.pim.stack_state import Arithmetic, StackState
-
-from .golden_gemv import GoldenGemv, accumulate, checksum, golden_gemv
+from tokenloom.bench.golden_gemv import GoldenGemv, accumulate, checksum, golden_gemv
 
 Half = NDArray[np.float16]
 

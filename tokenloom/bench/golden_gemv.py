@@ -2,7 +2,7 @@
 
 The inputs are those of the test vectors shipped with Samsung's PIMSimulator, drawn again from their
 seed; the model is ours, and the checksums were taken from the simulator's own lanes and sums
-(notes, section 3.6). It knows nothing of streams or kernels: numpy only.
+(PIMSimulator, its functional tests). It knows nothing of streams or kernels: numpy only.
 """
 
 from __future__ import annotations
