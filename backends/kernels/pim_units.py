@@ -158,11 +158,16 @@ def mac_tree(plan: AttentionPlan) -> str:
             T.writes(_whole(s, register))
             for head in T.serial(heads):
                 T.evaluate(_mac_tree_command(plan, head, k, q, s))
-            for block in T.serial(plan.units // LANES):
-                _add_trees(plan, LANES, block * LANES, (k, q, s))
+            filled = T.meta_var(_filled_banks(plan, _query_pass(plan, q)))
+            slots = T.meta_var(channels * groups)
             if plan.units % LANES > 0:
+                for block in T.serial(plan.units // LANES):
+                    _add_trees(plan, LANES, block * LANES, (k, q, s))
                 whole = T.meta_var(plan.units // LANES * LANES)
                 _add_trees(plan, plan.units % LANES, whole, (k, q, s))
+            else:
+                for block in T.serial((filled * slots + LANES - 1) // LANES):
+                    _add_trees(plan, LANES, block * LANES, (k, q, s))
 
     return _register("mac_tree", plan, description, implementation)
 
@@ -216,7 +221,8 @@ def mac_lanes(plan: AttentionPlan) -> str:
             T.writes(_whole(c, register))
             for head in T.serial(heads):
                 T.evaluate(_mac_lanes_command(plan, head, v, w, c))
-            for channel, group, bank, head in T.grid(channels, groups, banks, heads):
+            filled = T.meta_var(_filled_banks(plan, _context_pass(plan, c)))
+            for channel, group, bank, head in T.grid(channels, groups, filled, heads):
                 c[head, channel, group, bank, lanes(0)] = c[
                     head, channel, group, bank, lanes(0)
                 ] + v[channel, group, bank, lanes(0)] * spread(w[head, channel, group])
@@ -224,9 +230,28 @@ def mac_lanes(plan: AttentionPlan) -> str:
     return _register("mac_lanes", plan, description, implementation)
 
 
+def _query_pass(plan: AttentionPlan, q: Expr) -> Expr:
+    """Return which of a token's columns the queries are for."""
+    return q.elem_offset // (plan.heads * plan.shape.banks * LANES)
+
+
+def _context_pass(plan: AttentionPlan, c: Expr) -> Expr:
+    """Return which of a token's columns the sums are of."""
+    return c.elem_offset // (plan.heads * plan.shape.slots * plan.shape.banks * LANES)
+
+
+def _filled_banks(plan: AttentionPlan, number: Expr) -> Expr:
+    """Return the banks that hold dimensions in a column; units add zeros in the others.
+
+    That adds nothing to a sum that began with 0, so a processor leaves it out.
+    """
+    if plan.banks < plan.shape.banks or plan.shape.chunks % plan.shape.banks == 0:
+        return plan.banks
+    return T.min(plan.banks, plan.shape.chunks - number * plan.shape.banks)
+
+
 def _mac_tree_command(plan: AttentionPlan, head: Expr, k: Expr, q: Expr, s: Expr) -> Expr:
-    per_pass = plan.heads * plan.shape.banks * LANES
-    number = q.elem_offset // per_pass
+    number = _query_pass(plan, q)
     step = s.elem_offset // (plan.heads * plan.shape.banks * plan.shape.slots)
     group = step // LANES
     odd = group // plan.page_steps % 2
@@ -244,7 +269,7 @@ def _mac_tree_command(plan: AttentionPlan, head: Expr, k: Expr, q: Expr, s: Expr
 
 def _mac_lanes_command(plan: AttentionPlan, head: Expr, v: Expr, w: Expr, c: Expr) -> Expr:
     step = w.elem_offset // (plan.heads * plan.shape.slots)
-    number = c.elem_offset // (plan.heads * plan.shape.slots * plan.shape.banks * LANES)
+    number = _context_pass(plan, c)
     return command(
         Op.MAC_LANES,
         **plan.address.fields(v.elem_offset, plan.selected),
