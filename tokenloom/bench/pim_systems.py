@@ -50,13 +50,23 @@ def tables() -> list[ResultTable]:
     """Return one table: time and energy of every reference row, ours, and the error."""
     table = ResultTable(
         "A token of a whole system: AttAcc simulator, ours (model)",
-        ("model", "machine", "batch", "in/out", "ms", "ours", "error", "J", "ours", "error"),
+        (
+            "model",
+            "machine",
+            "batch",
+            "in/out",
+            "ms",
+            "fixed",
+            "ours",
+            "error",
+            "J",
+            "ours",
+            "error",
+        ),
     )
-    errors: list[float] = []
     for row in reference_rows():
+        fixed = row.get("fixed", row)
         step_ms, step_j = simulated_part(estimate_of(row))
-        found = (step_ms / row["token_ms"] - 1, step_j / row["step_energy_j"] - 1)
-        errors += map(abs, found)
         without = "".join(f", {text}" for key, text in OPTIONS.items() if not row.get(key, True))
         table.rows.append(
             (
@@ -65,12 +75,18 @@ def tables() -> list[ResultTable]:
                 str(row["batch"]),
                 f"{row['input']}/{row['output']}",
                 f"{row['token_ms']:.2f}",
+                f"{fixed['token_ms']:.2f}" if "fixed" in row else "",
                 f"{step_ms:.2f}",
-                f"{found[0]:+.2%}",
-                f"{row['step_energy_j']:.2f}",
+                f"{step_ms / fixed['token_ms'] - 1:+.2%}",
+                f"{fixed['step_energy_j']:.2f}",
                 f"{step_j:.2f}",
-                f"{found[1]:+.2%}",
+                f"{step_j / fixed['step_energy_j'] - 1:+.2%}",
             )
         )
-    table.remarks.append(f"Largest error {max(errors):.2%}; bar: 2 %.")
+    table.remarks += [
+        "Bar: 2 %. ms: as the simulator prints it. fixed: with cycles of its own mended traces,"
+        " where its shipped log is older than they are; errors are against these.",
+        "Known beyond 2 %: INT8 (it counts the units' operations twice where they share the MLP),"
+        " energy of GPT-13B and LLaMA-7B (it counts one of two products, hops by an eighth).",
+    ]
     return [table]

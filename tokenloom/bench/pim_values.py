@@ -1,4 +1,4 @@
-"""Values that the functional stack computes: numpy's bits, the golden GEMV, attention in float64."""
+"""Values that the functional stack computes, against numpy's bits, golden lanes and float64."""
 
 from __future__ import annotations
 
@@ -25,11 +25,14 @@ ELEMENTS = 1_000_000
 LENGTHS = (1, 15, 16, 17, 256, 257, 1000, 4096, 8192)
 SHARES = (0.0, 0.3, 1.0)
 HEAD_DIM = 128
-NUMPY: dict[Operation, Callable[..., Half]] = {
-    "add": np.add,
-    "mul": np.multiply,
-    "relu": lambda x: np.where(np.signbit(x), np.float16(0), x),
-}
+
+
+def relu(x: Half) -> Half:
+    """Return 0 where the sign bit is set: also for -0 and for a NaN with a sign."""
+    return np.where(np.signbit(x), np.float16(0), x)
+
+
+NUMPY: dict[Operation, Callable[..., Half]] = {"add": np.add, "mul": np.multiply, "relu": relu}
 
 
 def tables(quick: bool) -> list[ResultTable]:
@@ -91,20 +94,20 @@ def _attention(lengths: tuple[int, ...]) -> ResultTable:
 def hybrid_error(length: int, share: float) -> float:
     """Return the error of attention with the first `share` of blocks in computing layers."""
     stack = stack_of("hbm4-het-1of4")
-    rows = 64
+    rows = 192
     small = replace(stack, stacks=1, channels=1, rows=2 * rows, pim_rows=rows)
     controller = HeterogeneousStack(small, KvShape(1, 1, HEAD_DIM))
     count = -(-length // 16)
     blocks = [BlockId(0, 0, index) for index in range(count)]
     near = round(share * count)
-    for tier, mine in (("pim", blocks[:near]), ("dense", blocks[near:])):
-        controller.allocate(mine, tier)
+    controller.allocate(blocks[:near], "pim")
+    controller.allocate(blocks[near:], "dense")
     random = np.random.default_rng(length)
     keys, values = random.standard_normal((2, count, 16, HEAD_DIM)).astype(np.float16)
     controller.write(blocks, keys, values)
-    query = random.standard_normal((2, HEAD_DIM)).astype(np.float32)
+    query = random.standard_normal((2, HEAD_DIM)).astype(np.float16)
     found = HybridAttention(controller).decode(query, blocks, length).output
-    scaled = (query / np.sqrt(HEAD_DIM)).astype(np.float16).astype(np.float64)
+    scaled = (query.astype(np.float32) / np.sqrt(HEAD_DIM)).astype(np.float16).astype(np.float64)
     flat = [part.reshape(-1, HEAD_DIM)[:length].astype(np.float64) for part in (keys, values)]
     scores = scaled @ flat[0].T
     weights = np.exp(scores - scores.max(axis=-1, keepdims=True))

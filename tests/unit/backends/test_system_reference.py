@@ -6,27 +6,21 @@ before its last commit, which mended their traces. `fixed` is what it prints wit
 
 from __future__ import annotations
 
-import tomllib
 from functools import cache
-from importlib.resources import files
 from typing import Any
 
 import pytest
 
-from tokenloom.backends.machine import load_machine
-from tokenloom.backends.system_estimate import Estimate, Workload, configured, estimate
-from tokenloom.compiler.analysis.model_costs import model_shape
-from tokenloom.models.catalog import catalog
+from tokenloom.backends.system_estimate import Estimate
+from tokenloom.bench.pim_systems import OPTIONS, reference_rows, simulated_part
+from tokenloom.bench.pim_systems import estimate_of as estimate_of_reference
 
-TEXT = files("tokenloom.bench").joinpath("attacc_reference.toml").read_text("utf-8")
-ROWS: list[dict[str, Any]] = tomllib.loads(TEXT)["rows"]
-DTYPES = {"fp16": "float16", "int8": "int8"}
+ROWS = reference_rows()
 
 
 def name_of(row: dict[str, Any]) -> str:
     parts = [row["model"], row["batch"], row["input"], row["machine"], row["devices"], row["dtype"]]
-    flags = ("power_cap", "overlap", "share_feed_forward")
-    return "-".join(map(str, [*parts, *(flag for flag in flags if not row.get(flag, True))]))
+    return "-".join(map(str, [*parts, *(flag for flag in OPTIONS if not row.get(flag, True))]))
 
 
 def estimate_of(row: dict[str, Any]) -> Estimate:
@@ -35,16 +29,7 @@ def estimate_of(row: dict[str, Any]) -> Estimate:
 
 @cache
 def estimate_of_row(index: int) -> Estimate:
-    row = ROWS[index]
-    machine = configured(
-        load_machine(row["machine"]),
-        devices=row["devices"],
-        power_cap=row.get("power_cap"),
-        overlap=row.get("overlap"),
-        share_feed_forward=row.get("share_feed_forward"),
-    )
-    workload = Workload(row["batch"], row["input"], row["output"], DTYPES[row["dtype"]])
-    return estimate(machine, model_shape(catalog()[row["model"]]), workload, compat="attacc")
+    return estimate_of_reference(ROWS[index])
 
 
 WIDER = {
@@ -62,12 +47,10 @@ WIDER_ENERGY = {
 
 def check(row: dict[str, Any], reference: dict[str, float], tolerance: float) -> None:
     found = estimate_of(row)
-    # The simulator stops before the output projection, and knows no static power.
-    layers_ns = found.step_ns - found.time_ns["output"]
-    layers_pj = sum(pj for name, pj in found.energy_pj.items() if name not in ("output", "static"))
-    assert layers_ns / 1e6 == pytest.approx(reference["token_ms"], rel=tolerance)
+    step_ms, step_j = simulated_part(found)
+    assert step_ms == pytest.approx(reference["token_ms"], rel=tolerance)
     energy_tolerance = WIDER_ENERGY.get((row["model"], row["machine"]), 0.02)
-    assert layers_pj / 1e12 == pytest.approx(reference["step_energy_j"], rel=energy_tolerance)
+    assert step_j == pytest.approx(reference["step_energy_j"], rel=energy_tolerance)
     assert found.prefill_ns / 1e6 == pytest.approx(row["prefill_ms"], rel=0.02)
 
 
