@@ -57,6 +57,36 @@ class AttentionCost:
         return min(self.time_ns, key=self.time_ns.__getitem__)
 
 
+@dataclass(frozen=True)
+class ScheduleCost:
+    """A way to order the commands of attention in a stack, and how long its units take.
+
+    `closed_ns` is the closed form's prediction, `event_ns` the event model's where it was asked.
+    """
+
+    name: str
+    closed_ns: float
+    event_ns: float | None
+
+    @property
+    def time_ns(self) -> float:
+        """The best prediction that there is."""
+        return self.closed_ns if self.event_ns is None else self.event_ns
+
+
+@dataclass(frozen=True)
+class ScheduleChoice:
+    """Schedules of one layer's attention in the stacks, the chosen one first, and why.
+
+    Without `costs` the stacks' units cannot run attention; the reason says what they lack.
+    """
+
+    batch: int
+    context: int
+    costs: tuple[ScheduleCost, ...]
+    reason: str
+
+
 class CostModel:
     """Times on one machine, in nanoseconds.
 
@@ -157,6 +187,35 @@ class CostModel:
             for batch in batches
             for context in contexts
         ]
+
+    def pim_attention_schedules(
+        self, shape: ModelShape, batch: int, context: int, refereed: int = 0
+    ) -> ScheduleChoice:
+        """Return the quickest schedules for one layer's decode attention in the machine's stacks.
+
+        The best `refereed` by the closed form are timed command by command; the streams for that
+        are compiled. KeyError: the machine has no stacks. DeviceError: a stream cannot be compiled.
+        """
+        from tokenloom.backends.pim.search import runs_attention, search_attention
+
+        stack = self.machine.pim
+        if stack is None:
+            raise KeyError(f"machine {self.machine.name} has no pim")
+        lacking = runs_attention(stack, shape.head_dim, shape.heads // shape.kv_heads)
+        if lacking:
+            return ScheduleChoice(batch, context, (), lacking)
+        heads = ceil(batch * shape.kv_heads / stack.stacks) * (shape.heads // shape.kv_heads)
+        shared, cycle_ns = shape.heads // shape.kv_heads, stack.timing.cycle_ns
+        found = search_attention(stack, heads, context, shape.head_dim, shared, refereed)
+        costs = [
+            ScheduleCost(
+                scored.schedule.label,
+                scored.closed_cycles * cycle_ns,
+                None if scored.event_cycles is None else scored.event_cycles * cycle_ns,
+            )
+            for scored in (found.chosen, *found.runners_up)
+        ]
+        return ScheduleChoice(batch, context, tuple(costs), found.reason)
 
     def _attention(
         self, shape: ModelShape, phase: Phase, batch: int, context: int, device: str | None

@@ -14,17 +14,21 @@ from typing import Any, Literal
 
 SCHEMA_VERSION = 1
 
-DecisionKind = Literal["reuse", "priority", "placement", "tier"]
+DecisionKind = Literal["reuse", "priority", "placement", "schedule", "tier"]
 
 
 @dataclass(frozen=True)
 class Alternative:
-    """One way to do it and its predicted cost, as far as that is known."""
+    """One way to do it and its predicted cost, as far as that is known.
+
+    `closed_ns` is what a closed form says where `time_ns` is found step by step.
+    """
 
     name: str
     time_ns: float | None = None
     tokens: int | None = None
     size_bytes: int | None = None
+    closed_ns: float | None = None
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ def _dims(stack: PimStack, heads: Heads) -> dict[str, int]:
         "channels": stack.stacks * stack.channels,
         "columns": stack.columns,
         "pseudo_channels": stack.pseudo_channels,
-        "sids": stack.sids,
+        "sids": stack.pim_sids,
         "pim_sids": stack.pim_sids,
         "bank_groups": stack.bank_groups,
         "banks": stack.banks,

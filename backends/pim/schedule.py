@@ -35,6 +35,16 @@ class AttentionSchedule:
     phase_segments: int = 1
     heads_together: int = 1
 
+    @property
+    def label(self) -> str:
+        """The choices in words."""
+        order = "pass by pass" if self.pass_major else "page by page"
+        together = f"{self.heads_together} query heads together"
+        return (
+            f"softmax every {self.phase_segments * SEGMENT_TOKENS} tokens, {order},"
+            f" {together if self.heads_together > 1 else 'one query head at a time'}"
+        )
+
 
 @dataclass(frozen=True)
 class UnitNeeds:
@@ -104,8 +114,7 @@ def check_schedule(
 
 
 def default_schedule(stack: PimStack, head_dim: int, heads_per_kv: int) -> AttentionSchedule:
-    """Return what the device runs: units at banks, a softmax for each segment, as many heads
-    together as fit.
+    """Return what the device runs: units at banks, a softmax a segment, the most heads that fit.
 
     DeviceError: not even one query head fits the units.
     """

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from math import ceil
 from typing import Generic, TypeVar
 
+from tokenloom.backends.device import DeviceError
 from tokenloom.backends.pim.attention_model import schedule_cycles
 from tokenloom.backends.pim.commands import CommandStream
 from tokenloom.backends.pim.gemv import Gemv
@@ -19,7 +20,7 @@ from tokenloom.backends.pim.gemv_model import gemv_cycles
 from tokenloom.backends.pim.kernel_stream import heads_stream
 from tokenloom.backends.pim.program import banks_for
 from tokenloom.backends.pim.rows import with_rows
-from tokenloom.backends.pim.schedule import AttentionSchedule, candidates
+from tokenloom.backends.pim.schedule import AttentionSchedule, candidates, check_schedule
 from tokenloom.backends.pim.stack import PimStack
 from tokenloom.backends.pim.timing import time_stream
 
@@ -86,8 +87,11 @@ def search_attention(
 ) -> Choice[AttentionSchedule]:
     """Return the schedule for `heads` query heads over `length` tokens on one stack.
 
-    DeviceError: the units have no room for one query.
+    DeviceError: the units can run none, see `runs_attention`.
     """
+    lacking = runs_attention(stack, head_dim, heads_per_kv)
+    if lacking:
+        raise DeviceError(lacking)
     one = replace(stack, stacks=1)
     rounds = ceil(heads / heads_per_kv / one.channels)
 
@@ -100,6 +104,15 @@ def search_attention(
 
     schedules = list(candidates(one, head_dim, heads_per_kv, length))
     return choose(schedules, closed, timed, refereed)
+
+
+def runs_attention(stack: PimStack, head_dim: int, heads_per_kv: int) -> str:
+    """Return what units lack for the schedule that needs least, "" where they run attention."""
+    try:
+        check_schedule(stack, head_dim, heads_per_kv, AttentionSchedule(stack.level))
+    except DeviceError as error:
+        return str(error)
+    return ""
 
 
 def choose(

@@ -10,7 +10,7 @@ from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass
 
-from tokenloom.backends.cost import AttentionCost, CostModel
+from tokenloom.backends.cost import AttentionCost, CostModel, ScheduleChoice
 from tokenloom.backends.machine import Machine, load_machine
 from tokenloom.compiler.analysis.model_costs import model_shape
 from tokenloom.compiler.analysis.places import place_of
@@ -24,6 +24,8 @@ BATCHES = (1, 2, 4, 8, 16, 32, 64)
 CONTEXTS = (256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
 TYPICAL = (8, 2048)
 """The batch and the context (tokens) whose cost a decision quotes; cut to the model's context."""
+REFEREED = 2
+"""Schedules for stacks that are timed command by command; each is compiled once, in seconds."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,8 @@ class PlaceAttention(ModulePass):
 
     Prefill stays with the linear layers. Decode goes to `device`; with `auto` to the device that
     is quickest at the most entries of the table over batch and context. A device that the user
-    names is taken, and the table still says what it costs.
+    names is taken, and the table still says what it costs. Where the machine has stacks that
+    compute, the plan also says in which order their commands go out.
 
     ```mlir
     %1 = nn.attention %0 over %c {layer = 0 : i64, …} : tensor<?x960xf32> -> tensor<?x576xf32>
@@ -84,6 +87,12 @@ class PlaceAttention(ModulePass):
             reason=reason,
         )
         plan.add(decision)
+        if phase is Phase.DECODE and machine.pim is not None:
+            near = _typical(table)
+            found = CostModel(machine).pim_attention_schedules(
+                shape, near.batch, near.context, REFEREED
+            )
+            plan.add(_schedule(found, model, decision.place))
         return decision
 
     def _choose(
@@ -105,8 +114,30 @@ class PlaceAttention(ModulePass):
         return self.device, f"asked for, though {machine.name} does not describe it; {share}"
 
 
+def _schedule(found: ScheduleChoice, model: str, place: str) -> Decision:
+    """Return the decision on the order of the stacks' commands, with the runners-up."""
+    alternatives = tuple(
+        Alternative(cost.name, cost.event_ns, closed_ns=cost.closed_ns) for cost in found.costs
+    )
+    return Decision(
+        id=f"schedule.{model}",
+        kind="schedule",
+        subject=f"commands of {model}'s decode attention in the stacks, {found.batch} requests of"
+        f" {found.context} tokens",
+        place=place,
+        chosen=found.costs[0].name if found.costs else "none",
+        alternatives=alternatives,
+        reason=found.reason,
+    )
+
+
+def _typical(table: Sequence[AttentionCost]) -> AttentionCost:
+    """Return the entry nearest to the typical batch and context."""
+    return min(table, key=lambda row: abs(row.batch - TYPICAL[0]) + abs(row.context - TYPICAL[1]))
+
+
 def _alternatives(table: Sequence[AttentionCost]) -> tuple[Alternative, ...]:
     """Quote each device at the entry nearest to the typical batch and context."""
-    near = min(table, key=lambda row: abs(row.batch - TYPICAL[0]) + abs(row.context - TYPICAL[1]))
+    near = _typical(table)
     tokens = near.batch * near.context
     return tuple(Alternative(device, ns, tokens) for device, ns in near.time_ns.items())

@@ -98,13 +98,23 @@ def _alternatives(decision: Decision) -> str:
     def one(alternative: Alternative) -> str:
         tokens, size = alternative.tokens, alternative.size_bytes
         parts = (
-            milliseconds(alternative.time_ns),
+            _time(alternative),
             "" if tokens is None else f"{tokens:,} tokens",
             "" if size is None else f"{size:,} bytes",
         )
         return " ".join([alternative.name, *filter(None, parts)])
 
     return "; ".join(map(one, decision.alternatives))
+
+
+def _time(alternative: Alternative) -> str:
+    """Return the time of one layer on a stack in microseconds, of anything else in milliseconds."""
+    if alternative.closed_ns is None:
+        return milliseconds(alternative.time_ns)
+    closed = f"{alternative.closed_ns / 1e3:,.2f} us in closed form"
+    return (
+        closed if alternative.time_ns is None else f"{alternative.time_ns / 1e3:,.2f} us ({closed})"
+    )
 
 
 def _placements(plan: Plan) -> list[View]:

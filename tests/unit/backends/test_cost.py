@@ -88,3 +88,23 @@ def test_the_table_sends_long_decodes_to_pim_and_prefill_to_the_gpu() -> None:
 
 def test_kv_bytes() -> None:
     assert SMOLLM2.kv_bytes_per_token("float16") == 2 * 30 * 3 * 64 * 2
+
+
+def test_schedules_of_attention_are_quoted_the_quickest_first() -> None:
+    found = CostModel(load_machine("attacc-hbm3")).pim_attention_schedules(SMOLLM2, 1, 2048)
+    times = [cost.time_ns for cost in found.costs]
+    assert times == sorted(times)
+    assert len({cost.name for cost in found.costs}) == len(times) > 1
+    assert all(cost.event_ns is None for cost in found.costs)
+    assert (found.batch, found.context) == (1, 2048)
+
+
+def test_a_machine_without_stacks_quotes_no_schedules() -> None:
+    with pytest.raises(KeyError, match="machine h100 has no pim"):
+        CostModel(load_machine("h100")).pim_attention_schedules(SMOLLM2, 1, 2048)
+
+
+def test_stacks_without_units_say_what_they_lack() -> None:
+    found = CostModel(load_machine("hbm4-dense")).pim_attention_schedules(SMOLLM2, 1, 2048)
+    assert found.costs == ()
+    assert "without computing SIDs" in found.reason

@@ -92,3 +92,31 @@ def test_the_placement_table_covers_batch_and_context(debate: ModuleOp) -> None:
     chosen = plan.decisions["placement.m_decode"]
     assert chosen.chosen == "pim"
     assert chosen.reason.startswith("asked for; ")
+
+
+def test_the_plan_says_in_which_order_commands_go_to_the_stacks(debate: ModuleOp) -> None:
+    plan = lower(debate, CompileOptions(machine="attacc-hbm3", device="pim")).plan
+    (decision,) = plan.of_kind("schedule")
+    assert decision.id == "schedule.m"
+    assert decision.chosen == decision.alternatives[0].name
+    assert len(decision.alternatives) > 1
+    assert "by the closed form, the best 2 command by command; the next" in decision.reason
+    first, second, *others = decision.alternatives
+    assert first.time_ns is not None
+    assert second.time_ns is not None
+    assert first.time_ns <= second.time_ns
+    assert all(other.time_ns is None for other in others)
+    for option in decision.alternatives:
+        assert option.closed_ns is not None
+    _validate(plan.to_json())
+
+
+def test_units_that_cannot_run_attention_are_said_to(debate: ModuleOp) -> None:
+    plan = lower(debate, CompileOptions(machine="hbm2-pim")).plan
+    (decision,) = plan.of_kind("schedule")
+    assert (decision.chosen, decision.alternatives) == ("none", ())
+    assert "needs a unit in every bank, one serves 2 here" in decision.reason
+
+
+def test_a_machine_without_stacks_has_no_schedules_of_them(debate: ModuleOp) -> None:
+    assert not lower(debate, CompileOptions(machine="h100")).plan.of_kind("schedule")
