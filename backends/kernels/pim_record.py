@@ -11,6 +11,7 @@ tables around them, and makes each append a record to a stream. It knows no oper
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -71,9 +72,12 @@ def commands(function: Any) -> Any:
     It takes two more buffers: `stream` int32 [capacity, WORDS] and `count` int32 [1], how many
     commands there are so far; those beyond the capacity are counted and not written.
     """
-    recorder = _Commands()
-    body = _rewrite(function.body, recorder)
-    return _with_body(function, body, [recorder.stream, recorder.count])
+    return lowered(function, _Commands())
+
+
+def lowered(function: Any, rule: CommandRule) -> Any:
+    """Return the function that does what `rule` makes of each command, and computes no values."""
+    return _with_body(function, _rewrite(function.body, rule), rule.added)
 
 
 def _with_body(function: Any, body: Any, added: list[Any]) -> Any:
@@ -103,29 +107,25 @@ class _Values:
         return loop.kind
 
 
-class _Commands:
-    """Turns commands into records; drops stores but those that control flow reads.
+class CommandRule(ABC):
+    """Makes something of each command; drops stores but those that control flow reads.
 
     Element offsets of matched buffers become those of the buffers they are part of, as declared:
-    buffers that nothing reads or writes any more would be shrunk by later passes.
+    buffers that nothing reads or writes any more would be shrunk by later passes. `added` are the
+    buffers that the function takes for it.
     """
 
-    def __init__(self) -> None:
-        self.capacity = tirx.Var("capacity", "int32")
-        self.stream = tirx.decl_buffer((self.capacity, WORDS), "int32", "stream")
-        self.count = tirx.decl_buffer((1,), "int32", "count")
+    added: list[Any]
+
+    @abstractmethod
+    def made_of(self, words: list[Any]) -> Any:
+        """Return the statement for a command of the given fields."""
 
     def leaf(self, statement: Any) -> Any | None:
-        if not is_command(statement):
-            return statement if _is_control(statement) else None
-        at = tirx.BufferLoad(self.count, [0])
-        words = list(statement.value.args)[1:]
-        stores = [
-            tirx.BufferStore(self.stream, tirx.Cast("int32", word), [at, index])
-            for index, word in enumerate(words)
-        ]
-        write = tirx.IfThenElse(at < self.capacity, tirx.SeqStmt(stores), None)
-        return tirx.SeqStmt([write, tirx.BufferStore(self.count, at + 1, [0])])
+        """Keep what decides which commands there are."""
+        if is_command(statement):
+            return self.made_of(list(statement.value.args)[1:])
+        return statement if _is_control(statement) else None
 
     def buffers(self, block: Any) -> tuple[list[Any], list[Any]]:
         """Keep what control flow reads."""
@@ -140,7 +140,28 @@ class _Commands:
         ]
 
     def kind(self, loop: Any) -> Any:
+        """Run all loops in order."""
+        del loop
         return tirx.ForKind.SERIAL
+
+
+class _Commands(CommandRule):
+    """Turns commands into records of a stream."""
+
+    def __init__(self) -> None:
+        self.capacity = tirx.Var("capacity", "int32")
+        self.stream = tirx.decl_buffer((self.capacity, WORDS), "int32", "stream")
+        self.count = tirx.decl_buffer((1,), "int32", "count")
+        self.added = [self.stream, self.count]
+
+    def made_of(self, words: list[Any]) -> Any:
+        at = tirx.BufferLoad(self.count, [0])
+        stores = [
+            tirx.BufferStore(self.stream, tirx.Cast("int32", word), [at, index])
+            for index, word in enumerate(words)
+        ]
+        write = tirx.IfThenElse(at < self.capacity, tirx.SeqStmt(stores), None)
+        return tirx.SeqStmt([write, tirx.BufferStore(self.count, at + 1, [0])])
 
 
 def is_command(statement: Any) -> bool:
@@ -155,20 +176,20 @@ def _is_control(statement: Any) -> bool:
     return isinstance(statement, tirx.BufferStore) and statement.buffer.scope() == CONTROL
 
 
-def _rewrite(statement: Any, rule: _Values | _Commands) -> Any:
+def _rewrite(statement: Any, rule: _Values | CommandRule) -> Any:
     """Return the statement with `rule` at its leaves; what is left empty is a no-op."""
     result = _visit(statement, rule)
     return tirx.Evaluate(0) if result is None else result
 
 
-def _visit(statement: Any, rule: _Values | _Commands) -> Any | None:
+def _visit(statement: Any, rule: _Values | CommandRule) -> Any | None:
     for kind, visit in _VISITORS.items():
         if isinstance(statement, kind):
             return visit(statement, rule)
     return rule.leaf(statement)
 
 
-def _visit_realize(realize: Any, rule: _Values | _Commands) -> Any | None:
+def _visit_realize(realize: Any, rule: _Values | CommandRule) -> Any | None:
     block = realize.block
     allocated, matched = rule.buffers(block)
     body = _visit(block.body, rule)
@@ -199,7 +220,7 @@ def _offset(region: Any) -> Any:
     return offset
 
 
-def _visit_for(loop: Any, rule: _Values | _Commands) -> Any | None:
+def _visit_for(loop: Any, rule: _Values | CommandRule) -> Any | None:
     body = _visit(loop.body, rule)
     if body is None:
         return None
@@ -207,14 +228,14 @@ def _visit_for(loop: Any, rule: _Values | _Commands) -> Any | None:
     return tirx.For(loop.loop_var, loop.min, loop.extent, kind, body, None, loop.annotations)
 
 
-def _visit_sequence(sequence: Any, rule: _Values | _Commands) -> Any | None:
+def _visit_sequence(sequence: Any, rule: _Values | CommandRule) -> Any | None:
     kept = [part for part in (_visit(part, rule) for part in sequence.seq) if part is not None]
     if not kept:
         return None
     return kept[0] if len(kept) == 1 else tirx.SeqStmt(kept)
 
 
-def _visit_if(branch: Any, rule: _Values | _Commands) -> Any | None:
+def _visit_if(branch: Any, rule: _Values | CommandRule) -> Any | None:
     then, other = _visit(branch.then_case, rule), None
     if branch.else_case is not None:
         other = _visit(branch.else_case, rule)
