@@ -5,8 +5,9 @@ Elements fill a column of every unit before they go on to the next. It knows no 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from typing import Literal
 
@@ -17,7 +18,7 @@ from tokenloom.backends.device import Array, DeviceError
 from tokenloom.backends.host_memory import aligned_zeros
 from tokenloom.backends.pim.banks import BankArrays
 from tokenloom.backends.pim.commands import CommandStream
-from tokenloom.backends.pim.native_kernels import compute, record
+from tokenloom.backends.pim.native_kernels import bound, record
 from tokenloom.backends.pim.program import banks_for, check_level, program, unit_axes
 from tokenloom.backends.pim.specs import elementwise_spec
 from tokenloom.backends.pim.stack import PimStack
@@ -146,10 +147,19 @@ class Elementwise:
         lanes = self.banks.lanes[self.first_row :]
         return [lanes[i * rows : (i + 1) * rows].reshape(shape) for i in starts]
 
+    @property
+    def values(self) -> Half:
+        """The result's elements in a row."""
+        return self.layout.gather(self.arrays[-1])
+
+    def bound(self) -> Callable[[], None]:
+        """Return what computes, to be called over and over."""
+        return partial(bound(self._spec(""), self.arrays), ())
+
     def run(self) -> Half:
         """Compute, and return the result's elements in a row."""
-        compute(self._spec(""), self.arrays)
-        return self.layout.gather(self.arrays[-1])
+        self.bound()()
+        return self.values
 
     def stream(self) -> CommandStream:
         """Return the commands."""

@@ -5,7 +5,9 @@ Both come from one scheduled function (`kernels/pim_gemv.py`). It knows no times
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,7 @@ from tokenloom.backends.host_memory import aligned_zeros
 from tokenloom.backends.pim.banks import BankArrays
 from tokenloom.backends.pim.commands import CommandStream
 from tokenloom.backends.pim.gemv_layout import GemvLayout, GemvSchedule, default_schedule
-from tokenloom.backends.pim.native_kernels import compute, record
+from tokenloom.backends.pim.native_kernels import bound, compute, record
 from tokenloom.backends.pim.program import banks_for, program
 from tokenloom.backends.pim.specs import gemv_spec, lanes_of
 from tokenloom.backends.pim.stack import PimStack
@@ -90,6 +92,14 @@ class Gemv:
         """The rows of the banks that FP16 accumulators are stored to."""
         start = self.first_row + self.layout.weight_rows
         return self._rows(start, self.layout.result_rows)
+
+    def bound(self, vector: Values) -> Callable[[], None]:
+        """Return what computes the product with a vector [inputs], to be called over and over.
+
+        FP16 accumulators are then in `results`. DeviceError: the vector has another size.
+        """
+        spec = gemv_spec(self.layout, self.schedule, self.arithmetic)
+        return partial(bound(spec, self.arrays(vector)), ())
 
     def run(self, vector: Values) -> GemvResult:
         """Return the product with a vector [inputs]. DeviceError: it has another size."""
