@@ -62,6 +62,7 @@ class Opt(xDSLOptMain):
         """Parse one piece of the input; its plan starts empty."""
         assert isinstance(self.ctx, CompileContext)
         self.ctx.plan.decisions.clear()
+        self.ctx.plan.reuse.clear()
         return super().parse_chunk(chunk, file_extension, start_offset)  # pyright: ignore
 
     def apply_passes(self, prog: ModuleOp) -> None:

@@ -48,8 +48,9 @@ class Decision:
 class AskForecast:
     """What one ask of the source will do, over all the times it is reached.
 
-    Tokens are sums over `count`. `linkable_tokens` were computed before for another agent at
-    another place: linked reuse would not prefill them again. `slack_ns` is how much later the ask
+    Tokens are sums over `count`; `linked_tokens` are those of runs that another ask computes.
+    `linkable_tokens` were computed before for another agent at another place and are computed
+    again all the same. `slack_ns` is how much later the ask
     could end without making the workflow longer.
     """
 
@@ -59,6 +60,7 @@ class AskForecast:
     count: int
     prefill_tokens: int
     reused_tokens: int
+    linked_tokens: int
     decode_tokens: int
     linkable_tokens: int
     priority: int
@@ -78,10 +80,30 @@ class WorkflowForecast:
     asks: int
     prefill_tokens: int
     reused_tokens: int
+    linked_tokens: int
     decode_tokens: int
     linkable_tokens: int
     critical_path_ns: float
     total_ns: float
+
+
+@dataclass(frozen=True)
+class ReuseRow:
+    """What one prompt of the source takes, over all the times it is reached, each way.
+
+    Tokens are those to prefill; None where a way is not open. `run` says which parts are read by
+    all, and `master` behind whose head they are computed; both are empty where nothing is linked.
+    """
+
+    place: str
+    agents: tuple[str, ...]
+    count: int
+    dense_tokens: int
+    prefix_tokens: int
+    linked_tokens: int | None
+    chosen: str
+    run: str
+    master: str
 
 
 @dataclass(frozen=True)
@@ -100,7 +122,8 @@ class PlacementRow:
 class Plan:
     """All decisions and tables of one compilation, in the order in which they were made.
 
-    `assumptions` says what was assumed where the program leaves a size open.
+    `reuse` is by the id of the decision. `assumptions` says what was assumed where the program
+    leaves a size open.
     """
 
     machine: str = ""
@@ -109,6 +132,7 @@ class Plan:
     decisions: dict[str, Decision] = field(default_factory=dict[str, Decision])
     asks: list[AskForecast] = field(default_factory=list[AskForecast])
     workflows: list[WorkflowForecast] = field(default_factory=list[WorkflowForecast])
+    reuse: dict[str, ReuseRow] = field(default_factory=dict[str, ReuseRow])
     placements: list[PlacementRow] = field(default_factory=list[PlacementRow])
     assumptions: list[str] = field(default_factory=list[str])
 
@@ -130,6 +154,7 @@ class Plan:
             "decisions": [asdict(decision) for decision in self.decisions.values()],
             "asks": [asdict(ask) for ask in self.asks],
             "workflows": [asdict(workflow) for workflow in self.workflows],
+            "reuse": [asdict(row) for row in self.reuse.values()],
             "placements": [
                 {**asdict(row), "time_ns": dict(row.time_ns)} for row in self.placements
             ],

@@ -137,6 +137,20 @@ class WindowOp(IRDLOperation):
 
 
 @irdl_op_definition
+class SliceOp(IRDLOperation):
+    """What a context has behind another that it begins with, as a run; computed when needed."""
+
+    name = "exec.slice"
+    context = operand_def(ContextType)
+    base = operand_def(ContextType)
+    run = result_def(RunType())
+    assembly_format = "$context `behind` $base attr-dict `:` type($context) `,` type($base)"
+
+    def __init__(self, context: SSAValue, base: SSAValue):
+        super().__init__(operands=[context, base], result_types=[RunType()])
+
+
+@irdl_op_definition
 class LinkOp(IRDLOperation):
     """A context followed by a run computed elsewhere."""
 
@@ -224,6 +238,7 @@ EXEC = Dialect(
         ReleaseOp,
         ReturnOp,
         RootOp,
+        SliceOp,
         SubmitOp,
         WindowOp,
         WorkflowOp,

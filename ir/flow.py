@@ -30,6 +30,7 @@ from xdsl.irdl import (
     irdl_op_definition,
     operand_def,
     opt_prop_def,
+    opt_region_def,
     prop_def,
     region_def,
     result_def,
@@ -178,6 +179,9 @@ class GatherOp(IRDLOperation):
     Body arguments: member, its history, `others` (a list), the round (from 1). The body yields the
     member's output and next history. Results: the last round's outputs and the last histories, in
     the order of `members`. A round starts when the one before has ended for all.
+
+    `shared`, set by plan-reuse, is done once a round: its arguments are those of the first member,
+    whether or not that comes to its end, and what it yields follows the body's own arguments.
     """
 
     name = "flow.gather"
@@ -188,18 +192,33 @@ class GatherOp(IRDLOperation):
     outputs = result_def(ListType)
     next = result_def(ListType)
     body = region_def("single_block")
+    shared = opt_region_def("single_block")
     irdl_options = (ParsePropInAttrDict(),)
     assembly_format = (
         "$members `after` $histories `for` $rounds attr-dict "
-        "`:` type($members) `,` type($histories) `->` type($outputs) `,` type($next) $body"
+        "`:` type($members) `,` type($histories) `->` type($outputs) `,` type($next) "
+        "$body (`sharing` $shared^)?"
     )
 
     def verify_(self) -> None:
-        if len(self.body.block.args) != 4:
-            raise VerifyException("flow.gather's body takes member, history, others, round")
+        given = self._verify_shared()
+        if len(self.body.block.args) != 4 + given:
+            more = f", and the {given} shared values" if given else ""
+            raise VerifyException(f"flow.gather's body takes member, history, others, round{more}")
         last = self.body.block.last_op
         if not isinstance(last, YieldOp) or len(last.values) != 2:
             raise VerifyException("flow.gather's body yields its output and the next history")
+
+    def _verify_shared(self) -> int:
+        """Return how many values the members share."""
+        if self.shared is None:
+            return 0
+        last = self.shared.block.last_op
+        if len(self.shared.block.args) != 4 or not isinstance(last, YieldOp):
+            raise VerifyException(
+                "flow.gather's shared region takes member, history, others, round, and yields"
+            )
+        return len(last.values)
 
 
 @irdl_op_definition

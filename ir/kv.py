@@ -212,6 +212,9 @@ class SliceOp(IRDLOperation):
     traits = traits_def(Pure())
     assembly_format = "$context `behind` $base attr-dict `:` type($context) `,` type($base)"
 
+    def __init__(self, context: SSAValue, base: SSAValue):
+        super().__init__(operands=[context, base], result_types=[RunType()])
+
 
 @irdl_op_definition
 class LinkOp(IRDLOperation):
@@ -225,6 +228,13 @@ class LinkOp(IRDLOperation):
     traits = traits_def(Pure())
     irdl_options = (ParsePropInAttrDict(),)
     assembly_format = "$context `,` $run attr-dict `:` type($context) `->` type($linked)"
+
+    def __init__(self, context: SSAValue, run: SSAValue, decision: str):
+        super().__init__(
+            operands=[context, run],
+            properties={"decision": TextAttr(decision)},
+            result_types=[context.type],
+        )
 
 
 @irdl_op_definition

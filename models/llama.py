@@ -31,6 +31,11 @@ class KvState:
         """Tokens that this state holds."""
         return self.keys[0].shape[1]
 
+    def behind(self, first: int) -> KvState:
+        """Return the tokens from `first` on alone; their keys stay as they are rotated."""
+        keys, values = ([a[:, first:] for a in arrays] for arrays in (self.keys, self.values))
+        return KvState(tuple(keys), tuple(values))
+
 
 class LlamaReference:
     """A model with its weights in memory."""
@@ -56,6 +61,8 @@ class LlamaReference:
         Raises ModelError for an id outside the vocabulary and a text beyond the context.
         """
         self._check(state, ids)
+        if not ids:
+            return state, np.zeros((0, self.config.vocab_size), np.float32)
         hidden = self._weights["embed"][np.asarray(ids, np.intp)]
         keys: list[Array] = []
         values: list[Array] = []
@@ -67,6 +74,21 @@ class LlamaReference:
             hidden = hidden + self._ffn(index, hidden)
         logits = self._norm(hidden, "norm") @ self._lm_head.T
         return KvState(tuple(keys), tuple(values)), logits
+
+    def link(self, state: KvState, run: KvState, distance: int) -> KvState:
+        """Put the KV of a run, which was computed `distance` tokens before, behind a state.
+
+        Keys rotated by p become keys rotated by p + distance, as R(a)R(b) = R(a + b).
+        """
+        # The tables may carry a factor (YaRN's), which the keys have already.
+        row, factor = abs(distance), self._cos[0, 0]
+        cos, sin = self._cos[row : row + 1] / factor, self._sin[row : row + 1] / factor
+        turned = [_turn(key, cos, sin if distance >= 0 else -sin) for key in run.keys]
+        keys = [np.concatenate(pair, axis=1) for pair in zip(state.keys, turned, strict=True)]
+        values = [
+            np.concatenate(pair, axis=1) for pair in zip(state.values, run.values, strict=True)
+        ]
+        return KvState(tuple(keys), tuple(values))
 
     def _check(self, state: KvState, ids: Sequence[int]) -> None:
         if any(not 0 <= token_id < self.config.vocab_size for token_id in ids):
@@ -113,11 +135,16 @@ class LlamaReference:
         """Rotate x[heads, n, head_dim] to the positions from `position` on."""
         cos = self._cos[position : position + x.shape[1]]
         sin = self._sin[position : position + x.shape[1]]
-        left, right = np.split(x, 2, axis=-1)
-        rotated = np.empty_like(x)
-        rotated[..., : x.shape[-1] // 2] = left * cos - right * sin
-        rotated[..., x.shape[-1] // 2 :] = right * cos + left * sin
-        return rotated
+        return _turn(x, cos, sin)
+
+
+def _turn(x: Array, cos: Array, sin: Array) -> Array:
+    """Rotate the pairs of x[heads, n, head_dim] by the angles of [n or 1, head_dim / 2]."""
+    left, right = np.split(x, 2, axis=-1)
+    rotated = np.empty_like(x)
+    rotated[..., : x.shape[-1] // 2] = left * cos - right * sin
+    rotated[..., x.shape[-1] // 2 :] = right * cos + left * sin
+    return rotated
 
 
 def _attend(query: Array, key: Array, value: Array) -> Array:

@@ -100,6 +100,9 @@ class Asker:
     ) -> tuple[Value, Conversation]:
         """Return the value of the answer, and the conversation behind it. Raises RunError."""
         spec = self._program.agents[agent.name]
+        if conversation.links and not spec.may_link:
+            message = f"{agent.name} says `reuse = exact`, but its prompt has a linked run"
+            raise RunError(f"{message}: this is a fault of the compiler", ask.place)
         sampling = sampling_params(spec, ask, self._seed, where.indices)
         check_fits(conversation, ask, self._answerer.max_context(conversation.model))
         label = label_of(agent.name, agent.arguments, self.redactor)

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tokenloom.models.answers import AnswerError, AnswerType, parse_answer
-from tokenloom.runtime.conversation import Conversation, Ids
+from tokenloom.runtime.conversation import Conversation
 from tokenloom.runtime.errors import ContextOverflow, RunError
 from tokenloom.runtime.redaction import MASK, Redactor
+from tokenloom.runtime.runs import Ids
 from tokenloom.runtime.sampling import SamplingError, SamplingParams, ask_seed
 from tokenloom.runtime.steps import AgentSpec, AskSettings
 from tokenloom.runtime.values import Value

@@ -14,16 +14,30 @@ from tokenloom.runtime.pages import IntArray, PageTable
 
 
 @dataclass(frozen=True)
-class Chunk:
-    """Rows of one request: its tokens from `table.num_tokens - len(tokens)` on, and their slots.
-
-    The table has room for them already. `wants_logits` asks for the logits of the last of them.
-    """
+class Rows:
+    """Tokens of one request from `position` on, in the frame that starts there, and their slots."""
 
     tokens: IntArray
     slots: IntArray
+    position: int
+    frame_start: int
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """What one request computes, run by run.
+
+    The table has room for it already. `wants_logits` asks for the logits of the last row.
+    """
+
+    rows: tuple[Rows, ...]
     table: PageTable
     wants_logits: bool
+
+    @property
+    def num_rows(self) -> int:
+        """How many tokens are computed."""
+        return sum(len(rows.tokens) for rows in self.rows)
 
 
 @dataclass(frozen=True)
@@ -51,22 +65,24 @@ def build_batch(
 ) -> StepBatch:
     """Lay out a step: decode rows, then prefill rows. `stage` fills `staged_pages` too."""
     chunks = [*decode, *prefill]
-    counts = np.array([len(chunk.tokens) for chunk in chunks], np.int32)
+    counts = np.array([chunk.num_rows for chunk in chunks], np.int32)
     ends = np.cumsum(counts, dtype=np.int32)
-    num_tokens = np.array([chunk.table.num_tokens for chunk in chunks], np.int32)
-    frame_starts = np.array([chunk.table.frame_start for chunk in chunks], np.int32)
-    rows = np.arange(ends[-1], dtype=np.int32)
-    positions = rows + np.repeat(num_tokens - ends, counts)
+    rows = [rows for chunk in chunks for rows in chunk.rows]
+    lengths = np.array([len(one.tokens) for one in rows], np.int32)
+    firsts = np.array([one.position for one in rows], np.int32)
+    frame_starts = np.array([one.frame_start for one in rows], np.int32)
+    before = np.cumsum(lengths, dtype=np.int32) - lengths
+    positions = np.arange(ends[-1], dtype=np.int32) + np.repeat(firsts - before, lengths)
     entries = np.concatenate([chunk.table.entries for chunk in chunks], axis=1)
     offsets = np.zeros(len(chunks) + 1, np.int32)
     np.cumsum([chunk.table.num_pages for chunk in chunks], out=offsets[1:])
     wanted = [chunk.wants_logits for chunk in chunks]
     inputs = {
-        "tokens": np.concatenate([chunk.tokens for chunk in chunks]),
+        "tokens": np.concatenate([one.tokens for one in rows]),
         "positions": positions,
-        "frame_positions": positions - np.repeat(frame_starts, counts),
+        "frame_positions": positions - np.repeat(frame_starts, lengths),
         "row_requests": np.repeat(np.arange(len(chunks), dtype=np.int32), counts),
-        "slots": np.concatenate([chunk.slots for chunk in chunks]),
+        "slots": np.concatenate([one.slots for one in rows]),
         "table_offsets": offsets,
         "pages": entries[0],
         "frame_starts": entries[1],

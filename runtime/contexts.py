@@ -12,6 +12,7 @@ import numpy as np
 from tokenloom.runtime.pages import IntArray, PagePool
 from tokenloom.runtime.request import ContextHandle
 from tokenloom.runtime.reuse import Node
+from tokenloom.runtime.runs import Link
 from tokenloom.runtime.sequence import Sequence
 
 
@@ -27,24 +28,22 @@ class Contexts:
         self._paged: OrderedDict[int, ContextHandle] = OrderedDict()
         self._next_id = 0
 
-    def make(self, token_ids: IntArray, root: Node) -> ContextHandle:
+    def make(self, token_ids: IntArray, root: Node, links: tuple[Link, ...] = ()) -> ContextHandle:
         """Return a new context, held once, without pages."""
         self._next_id += 1
-        return ContextHandle(self._next_id, token_ids, root)
+        return ContextHandle(self._next_id, token_ids, root, links)
 
     def from_sequence(self, sequence: Sequence, *, keep_pages: bool) -> ContextHandle:
         """Return the history of a finished sequence; its pages go over to the context."""
         close_ids = np.array(sequence.request.close_ids, np.int32)
         ids = np.concatenate([sequence.ids, close_ids])
-        context = self.make(ids, sequence.request.context.root)
-        table = sequence.table
-        sequence.table = None
-        if table is not None and keep_pages:
-            context.table = table
-            context.node, context.num_registered = sequence.node, sequence.num_registered
+        context = self.make(ids, sequence.request.context.root, sequence.links)
+        path, sequence.path = sequence.path, None
+        if path is not None and keep_pages:
+            context.path = path
             self._paged[context.id] = context
-        elif table is not None:
-            self._pool.release(table.pages)
+        elif path is not None:
+            self._pool.release(path.table.pages)
         return context
 
     def check_held(self, context: ContextHandle) -> None:
@@ -79,8 +78,7 @@ class Contexts:
             pass
 
     def _drop(self, context: ContextHandle) -> None:
-        table = context.table
-        context.table = None
-        if table is not None:
+        path, context.path = context.path, None
+        if path is not None:
             del self._paged[context.id]
-            self._pool.release(table.pages)
+            self._pool.release(path.table.pages)

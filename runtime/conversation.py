@@ -11,10 +11,9 @@ from itertools import chain
 from typing import Protocol
 
 from tokenloom.runtime.redaction import Redactor
+from tokenloom.runtime.runs import Ids, Link, Run
 from tokenloom.runtime.steps import Segment
 from tokenloom.runtime.values import Value, segments
-
-Ids = tuple[int, ...]
 
 
 class Encoder(Protocol):
@@ -29,7 +28,8 @@ class Encoder(Protocol):
 class Conversation:
     """A prompt of `model`: `head` (the system turn), finished `turns`, then the `open` turn.
 
-    `pieces` are the segments that make up the open turn. `lease` is the engine's context of all
+    `pieces` are the segments that make up the open turn. `links` are the runs among all ids: their
+    KV is taken over from where it was computed. `lease` is the engine's context of all
     that is finished, if it has one. `is_secret` says that a secret is in it somewhere.
     """
 
@@ -37,6 +37,7 @@ class Conversation:
     head: Ids = ()
     turns: tuple[Ids, ...] = ()
     pieces: tuple[Ids, ...] = ()
+    links: tuple[Link, ...] = ()
     lease: object | None = None
     is_secret: bool = False
 
@@ -67,6 +68,19 @@ class Conversation:
                 is_secret = is_secret or redactor.hides(text)
         return replace(self, pieces=tuple(pieces), is_secret=is_secret)
 
+    def run_behind(self, base: Conversation) -> Run:
+        """Return what follows `base` in this conversation, as it is computed here."""
+        head = base.ids
+        return Run(head, base.links, self.ids[len(head) :], self.is_secret)
+
+    def link(self, run: Run) -> Conversation:
+        """Return the conversation with a run behind it; an empty run changes nothing."""
+        if not run.ids:
+            return self
+        links = (*self.links, Link(len(self.ids), run))
+        is_secret = self.is_secret or run.is_secret
+        return replace(self, pieces=(*self.pieces, run.ids), links=links, is_secret=is_secret)
+
     def close(self, answer: Ids, lease: object | None = None) -> Conversation:
         """Return the conversation with the open turn ended by `answer`, end markers included."""
         turn = self.open + answer
@@ -81,4 +95,10 @@ class Conversation:
             return replace(self, head=self.head + self.open, pieces=())
         if len(self.turns) <= num_turns:
             return self
-        return replace(self, turns=self.turns[len(self.turns) - num_turns :], lease=None)
+        dropped = self.turns[: len(self.turns) - num_turns]
+        start = len(self.head)
+        end = start + sum(map(len, dropped))
+        before = (link for link in self.links if link.end <= start)
+        after = (link.moved(start - end) for link in self.links if link.start >= end)
+        kept = self.turns[len(dropped) :]
+        return replace(self, turns=kept, links=(*before, *after), lease=None)

@@ -6,6 +6,7 @@ step. It knows nothing of workflows, agents or tools.
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -22,11 +23,15 @@ from tokenloom.models.registry import Model
 from tokenloom.runtime.contexts import Contexts
 from tokenloom.runtime.errors import ContextOverflow
 from tokenloom.runtime.executable import ModelExecutable
+from tokenloom.runtime.kv_source import KvSource
 from tokenloom.runtime.model_runner import ModelRunner
 from tokenloom.runtime.pages import PagePool
 from tokenloom.runtime.policies import POLICIES
 from tokenloom.runtime.request import Completion, ContextHandle, FinishReason, Request
 from tokenloom.runtime.reuse import Namespace, PrefixIndex
+from tokenloom.runtime.run_fills import RunFills
+from tokenloom.runtime.run_store import RunStore
+from tokenloom.runtime.runs import pages_of
 from tokenloom.runtime.scheduler import Limits, Scheduler, StepPlan
 from tokenloom.runtime.sequence import Sequence
 
@@ -107,17 +112,20 @@ class Engine:
         )
         self._pool = PagePool(self._options.num_pages, executable.page_tokens)
         self._index = PrefixIndex(self._pool)
+        self._runs = RunStore(self._pool)
         self._contexts = Contexts(self._pool)
+        self._ids = itertools.count()
+        index = self._index if self._options.prefix_reuse else None
         self._scheduler = Scheduler(
             self._pool,
             self._contexts,
-            self._index if self._options.prefix_reuse else None,
+            KvSource(self._pool, index, self._runs),
+            RunFills(model.tokenizer, lambda: next(self._ids)),
             POLICIES[self._options.policy](),
             Limits(self._options.max_batch, self._options.chunk_tokens, executable.max_rows),
         )
         self._condition = Condition()
         self._closed = False
-        self._num_submitted = 0
         self._num_steps = 0
         self._thread = Thread(target=self._work, name=f"engine-{model.name}", daemon=True)
         self._thread.start()
@@ -155,8 +163,7 @@ class Engine:
                 raise EngineClosed("the engine is closed")
             self._contexts.retain(request.context)
             now_ns = time.perf_counter_ns()
-            sequence = Sequence(self._num_submitted, request, self._model.tokenizer, now_ns)
-            self._num_submitted += 1
+            sequence = Sequence(next(self._ids), request, self._model.tokenizer, now_ns)
             self._scheduler.add(sequence)
             self._condition.notify()
         return cast("Future[Completion]", sequence.future)
@@ -202,6 +209,8 @@ class Engine:
         if num_prompt == 0:
             raise EngineError("the prompt is empty: there is no token to go on from")
         ids = (*request.new_ids, *request.close_ids)
+        if not _fits_links(request):
+            raise EngineError("a linked run has other tokens than the prompt at its place")
         if ids and not 0 <= min(ids) <= max(ids) < config.vocab_size:
             raise EngineError(f"a token id is outside of 0..{config.vocab_size - 1}")
         if num_prompt + max_tokens > config.max_context:
@@ -209,8 +218,8 @@ class Engine:
                 f"the prompt has {num_prompt} tokens and the answer may have {max_tokens}:"
                 f" together more than the {config.max_context} of model {self._model.name}"
             )
-        # One page more: the last page of a shared context may have to be copied.
-        needed = -(-(num_prompt + max_tokens) // self._pool.page_tokens) + 1
+        links = request.context.links + request.links
+        needed = pages_of(num_prompt + max_tokens, links, self._pool.page_tokens)
         if needed > self._pool.num_pages:
             raise EngineError(
                 f"the request needs {needed} KV pages and the pool has {self._pool.num_pages}:"
@@ -297,7 +306,7 @@ class Engine:
             prompt_ids=tuple(sequence.ids[: sequence.num_prompt].tolist()),
             context=self._contexts.from_sequence(sequence, keep_pages=self._options.prefix_reuse),
             reused_prefix_tokens=sequence.num_reused or 0,
-            reused_linked_tokens=0,
+            reused_linked_tokens=sequence.num_linked_reused,
             prefill_ns=first_ns - (sequence.started_ns or first_ns),
             decode_ns=now_ns - first_ns,
             ttft_ns=first_ns - sequence.submitted_ns,
@@ -334,7 +343,9 @@ class Engine:
             sequences = self._scheduler.sequences
             for sequence in sequences:
                 self._remove(sequence)
+            self._scheduler.remove_fills()
             self._index.clear()
+            self._runs.clear()
             self._contexts.drop_all()
         for sequence in sequences:
             error: EngineError = EngineClosed("the engine was closed")
@@ -343,3 +354,16 @@ class Engine:
                 error.__cause__ = cause
             if sequence.future.set_running_or_notify_cancel():
                 sequence.future.set_exception(error)
+
+
+def _fits_links(request: Request) -> bool:
+    """Say whether the runs are where the new ids have their tokens, in order, with some behind."""
+    position = first = len(request.context)
+    for link in request.links:
+        if (
+            link.start < position
+            or link.run.ids != request.new_ids[link.start - first : link.end - first]
+        ):
+            return False
+        position = link.end
+    return not request.links or position < first + len(request.new_ids)

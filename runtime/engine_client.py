@@ -128,6 +128,7 @@ async def _complete(
         sampling,
         client.constraint(ask),
         ask.close_tokens,
+        links=conversation.links[len(context.links) :],
         segments=tuple(len(piece) for piece in conversation.pieces),
         on_token=lambda text: _hand_over(loop, on_text, text),
         priority=ask.priority,

@@ -146,10 +146,15 @@ async def _gather(run: Run, step: GatherStep, frame: Frame, where: Where) -> lis
     histories: Sequence[Value] = await wait_outside(frame[step.histories])
     outputs: list[Value] = []
     for number in range(1, 1 + await wait_outside(frame[step.rounds])):
+        shared: list[Value] = []
+        if step.shared is not None and members:
+            first = (members[0], histories[0], outputs, number)
+            inner = Frame(frame, step.shared.arguments, first)
+            shared = run.start(step.shared, inner, where.iteration(number))
         results = [
             _member(run, step.body, frame, where.iteration(number, index), arguments)
             for index, arguments in enumerate(
-                (member, history, outputs, number)
+                (member, history, outputs, number, *shared)
                 for member, history in zip(members, histories, strict=True)
             )
         ]

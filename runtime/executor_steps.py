@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tokenloom.runtime.asker import Where
@@ -27,10 +27,12 @@ from tokenloom.runtime.steps import (
     ComputeStep,
     ConstantStep,
     ExtendStep,
+    LinkStep,
     MoveStep,
     ParamStep,
     ReleaseStep,
     RootStep,
+    SliceStep,
     SpawnStep,
     SubmitStep,
     WindowStep,
@@ -151,6 +153,34 @@ def window(run: Run, step: WindowStep, frame: Frame, where: Where) -> None:
         frame[step.result] = run.spawn(later(), is_required=False)
 
 
+def cut(run: Run, step: SliceStep, frame: Frame, where: Where) -> None:
+    """Take the run behind a context's beginning; the engine computes it when it is needed."""
+    operands = frame.many((step.context, step.base))
+    _compute(run, step.result, frame, operands, Conversation.run_behind)
+
+
+def link(run: Run, step: LinkStep, frame: Frame, where: Where) -> None:
+    """Put a run behind a context."""
+    operands = frame.many((step.context, step.run))
+    _compute(run, step.result, frame, operands, Conversation.link)
+
+
+def _compute(
+    run: Run,
+    result: int,
+    frame: Frame,
+    operands: Sequence[Value],
+    function: Callable[..., Value],
+) -> None:
+    async def later() -> Value:
+        return function(*[await wait_outside(operand) for operand in operands])
+
+    if all(is_ready(operand, is_deep=False) for operand in operands):
+        frame[result] = function(*operands)
+    else:
+        frame[result] = run.spawn(later(), is_required=False)
+
+
 def move(run: Run, step: MoveStep, frame: Frame, where: Where) -> None:
     """Give the context on: with one tier a device, the engine's pages lie where it needs them."""
     frame[step.moved] = frame[step.context]
@@ -218,10 +248,12 @@ STEPS: dict[type, Handler] = {
     ComputeStep: compute,
     ConstantStep: constant,
     ExtendStep: extend,
+    LinkStep: link,
     MoveStep: move,
     ParamStep: param,
     ReleaseStep: release,
     RootStep: root,
+    SliceStep: cut,
     SpawnStep: spawn,
     SubmitStep: submit,
     WindowStep: window,

@@ -34,15 +34,16 @@ class PagePool:
     """Reference counts of `num_pages` pages. Every page is free, used or pending.
 
     A free page may still be *cached*: its content is worth keeping until the page is taken. Pages
-    without such content are taken first, then cached ones, longest free first; `on_evict`, which
-    the index sets, is told of each cached page that is taken. A page that is released while a copy
-    reads it is pending until the copy is done. Equal calls in equal order give equal pages.
+    without such content are taken first, then cached ones, longest free first; `on_evict`, where
+    those who find pages enter themselves, are told of each cached page that is taken. A page that
+    is released while a copy reads it is pending until the copy is done. Equal calls in equal order
+    give equal pages.
     """
 
     def __init__(self, num_pages: int, page_tokens: int = 16):
         self.num_pages = num_pages
         self.page_tokens = page_tokens
-        self.on_evict: Callable[[int], None] | None = None
+        self.on_evict: list[Callable[[int], None]] = []
         self._references = [0] * num_pages
         self._filled = [0] * num_pages
         self._readers: dict[int, int] = {}
@@ -84,8 +85,8 @@ class PagePool:
             self._filled[page] = 0
             if page in self._cached:
                 self._cached.remove(page)
-                if self.on_evict is not None:
-                    self.on_evict(page)
+                for told in self.on_evict:
+                    told(page)
         return pages
 
     def retain(self, pages: Iterable[int]) -> None:
@@ -157,7 +158,7 @@ class PagePool:
         self._filled[page] = length
 
     def seal(self, page: int) -> None:
-        """Let nobody append to the page again."""
+        """Let nobody append to the page again: its run is complete."""
         self._filled[page] = self.page_tokens
 
     def check_integrity(self) -> None:
@@ -181,9 +182,9 @@ class PageTable:
     """Which page holds which tokens of one context, in ascending position.
 
     A *run* is a row of pages with one frame: all but its last are full, and its tokens count from
-    `frame_start`, the true position of its first. A table belongs to one owner, who changes it and
-    gives its pages back; `entries` has a column a page: page, frame start, true position of the
-    page's first token, number of tokens.
+    `frame_start`, the true position of its first; all of these are those of the last run. A table
+    belongs to one owner, who changes it and gives its pages back; `entries` has a column a page:
+    page, frame start, true position of the page's first token, number of tokens.
     """
 
     __slots__ = ("_entries", "_page_tokens", "_run_entry", "frame_start", "num_pages", "num_tokens")
@@ -213,8 +214,15 @@ class PageTable:
 
     @property
     def last_length(self) -> int:
-        """How many tokens the last page holds in this table; 0 for an empty table."""
-        return int(self._entries[_LENGTH, self.num_pages - 1]) if self.num_pages else 0
+        """How many tokens the last page of the last run holds here; 0 where it has no page yet."""
+        if self.num_pages == self._run_entry:
+            return 0
+        return int(self._entries[_LENGTH, self.num_pages - 1])
+
+    @property
+    def frame_pages(self) -> list[int]:
+        """The pages of the last run, in order."""
+        return self._entries[_PAGE, self._run_entry : self.num_pages].tolist()
 
     def copy(self) -> PageTable:
         """Return an equal table. Its owner must retain the pages."""
@@ -226,19 +234,34 @@ class PageTable:
 
     def missing_pages(self, num_tokens: int) -> int:
         """Return how many new pages hold `num_tokens` more tokens."""
-        room = self._page_tokens - self.last_length if self.num_pages else 0
+        room = self._page_tokens - self.last_length if self.last_length else 0
         return max(0, -(-(num_tokens - room) // self._page_tokens))
 
     def replace_last(self, page: int) -> None:
         """Put `page`, a copy of the last page, in its place."""
         self._entries[_PAGE, self.num_pages - 1] = page
 
-    def take_pages(self, pages: Iterable[int]) -> None:
-        """Append full pages that another context wrote at this position of the same frame."""
+    def take_pages(self, pages: Iterable[int], num_tokens: int | None = None) -> None:
+        """Append pages that another context wrote at this position of the same frame.
+
+        They are full, but where `num_tokens` in all leave the last of them shorter.
+        """
+        end = None if num_tokens is None else self.num_tokens + num_tokens
         for page in pages:
             self._append(page)
-            self._entries[_LENGTH, self.num_pages - 1] = self._page_tokens
-            self.num_tokens += self._page_tokens
+            rest = self._page_tokens if end is None else end - self.num_tokens
+            self._entries[_LENGTH, self.num_pages - 1] = min(rest, self._page_tokens)
+            self.num_tokens += min(rest, self._page_tokens)
+
+    def open_frame(self) -> None:
+        """End the last run: what comes next is another, in a frame and pages of its own."""
+        self._run_entry, self.frame_start = self.num_pages, self.num_tokens
+
+    def link(self, pages: Iterable[int], num_tokens: int) -> None:
+        """Append a whole run that was written elsewhere, as it is; then `open_frame`."""
+        self.open_frame()
+        self.take_pages(pages, num_tokens)
+        self.open_frame()
 
     def grow(self, num_tokens: int, new_pages: Iterable[int]) -> IntArray:
         """Make room for `num_tokens` more tokens; return their slots, page * page_tokens + offset.

@@ -1,14 +1,16 @@
-"""The meaning of the language: a sequential interpreter of `flow` on the numpy model.
+"""The meaning of the language: a sequential interpreter on the numpy model.
 
 One step after the other, no pages, no batches, no futures. Tokens of the executor must be equal.
-It takes `flow` after inline-workflows and segment-prompts.
+It takes `flow` after inline-workflows and segment-prompts, which is what a program means where
+everything is `exact`; and `exec`, which is what it means with the runs that plan-reuse linked.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -26,27 +28,37 @@ from tokenloom.runtime.pending import Frame
 from tokenloom.runtime.redaction import Redactor
 from tokenloom.runtime.request import ContextHandle, Request
 from tokenloom.runtime.reuse import Node
+from tokenloom.runtime.runs import Link, Run
 from tokenloom.runtime.sampling import SamplingParams
 from tokenloom.runtime.sequence import Sequence as Generation
 from tokenloom.runtime.steps import (
     Agent,
     AskSettings,
     AskStep,
+    AwaitStep,
     Block,
     CallStep,
     CheckStep,
     ComputeStep,
     ConstantStep,
+    ExtendStep,
     ForStep,
     GatherStep,
     HistoryStep,
     IfStep,
+    LinkStep,
     MapStep,
+    MoveStep,
     ParamStep,
     Program,
+    ReleaseStep,
+    RootStep,
+    SliceStep,
     Slots,
     SpawnStep,
+    SubmitStep,
     WhileStep,
+    WindowStep,
 )
 from tokenloom.runtime.tools import ToolRunner
 from tokenloom.runtime.values import Value
@@ -79,7 +91,7 @@ async def interpret(
     seed: int = 0,
     listener: Listener | None = None,
 ) -> Outcome:
-    """Run a workflow of `flow`; `models` are by symbol. Raises RunError."""
+    """Run a workflow of `flow` or `exec`; `models` are by symbol. Raises RunError."""
     answerer = ReferenceAnswerer(models)
     asker = Asker(program, answerer, Redactor(), seed, listener or Listener())
     body = program.workflows[workflow].body
@@ -93,6 +105,26 @@ class _Loaded:
     model: Model
     llama: LlamaReference
     grammars: Grammars
+    runs: WeakKeyDictionary[Run, KvState] = field(default_factory=WeakKeyDictionary[Run, KvState])
+
+    def text(self, start: KvState, ids: Sequence[int], links: Sequence[Link]) -> KvState:
+        """Return the KV of `ids` up to the end of the last run, going on from `start`."""
+        state = start
+        for link in links:
+            if link.start >= start.num_tokens:
+                state, _ = self.llama.extend(state, ids[state.num_tokens : link.start])
+                distance = link.start - len(link.run.head_ids)
+                state = self.llama.link(state, self.run(link.run), distance)
+        return state
+
+    def run(self, run: Run) -> KvState:
+        """Return the KV of a run, computed behind its head."""
+        if run not in self.runs:
+            head = self.text(self.llama.start(), run.head_ids, run.head_links)
+            rest = (*run.head_ids[head.num_tokens :], *run.ids)
+            state, _ = self.llama.extend(head, rest)
+            self.runs[run] = state.behind(len(run.head_ids))
+        return self.runs[run]
 
 
 class ReferenceAnswerer:
@@ -122,7 +154,8 @@ class ReferenceAnswerer:
         generation = self._generation(loaded, conversation, ask, sampling, on_text)
         eos_ids = frozenset(loaded.model.config.eos_ids)
         lease = conversation.lease
-        state = lease if isinstance(lease, KvState) else loaded.llama.start()
+        start = lease if isinstance(lease, KvState) else loaded.llama.start()
+        state = loaded.text(start, conversation.ids, conversation.links)
         while generation.finish_reason is None:
             state, logits = loaded.llama.extend(state, generation.ids[state.num_tokens :].tolist())
             generation.take_logits(logits[-1], eos_ids, 0)
@@ -208,6 +241,36 @@ class _Interpreter:
         frame[step.answer] = answer
         frame[step.next] = history if num_turns == 0 else following
 
+    async def root(self, step: RootStep, frame: Frame, where: Where) -> None:
+        frame[step.result] = Conversation(step.model)
+
+    async def extend(self, step: ExtendStep, frame: Frame, where: Where) -> None:
+        context, *parts = frame.many((step.context, *step.parts))
+        frame[step.result] = self._asker.extend(context, parts, step.place)
+
+    async def window(self, step: WindowStep, frame: Frame, where: Where) -> None:
+        frame[step.result] = frame[step.context].window(step.turns)
+
+    async def slice(self, step: SliceStep, frame: Frame, where: Where) -> None:
+        frame[step.result] = frame[step.context].run_behind(frame[step.base])
+
+    async def link(self, step: LinkStep, frame: Frame, where: Where) -> None:
+        frame[step.result] = frame[step.context].link(frame[step.run])
+
+    async def submit(self, step: SubmitStep, frame: Frame, where: Where) -> None:
+        context, agent = frame.many((step.context, step.agent))
+        frame[step.ticket] = await self._asker.ask(context, agent, step.settings, where)
+
+    async def wait(self, step: AwaitStep, frame: Frame, where: Where) -> None:
+        frame[step.answer], frame[step.next] = frame[step.ticket]
+        frame[step.done] = None
+
+    async def move(self, step: MoveStep, frame: Frame, where: Where) -> None:
+        frame[step.moved], frame[step.done] = frame[step.context], None
+
+    async def release(self, step: ReleaseStep, frame: Frame, where: Where) -> None:
+        frame.forget(step.context)
+
     async def call(self, step: CallStep, frame: Frame, where: Where) -> None:
         arguments = frame.many(step.operands)
         try:
@@ -266,8 +329,13 @@ class _Interpreter:
         outputs: list[Value] = []
         for number in range(1, 1 + frame[step.rounds]):
             results: list[list[Value]] = []
+            shared: list[Value] = []
+            if step.shared is not None and members:
+                first = (members[0], histories[0], outputs, number)
+                inner = _Values(frame, step.shared.arguments, first)
+                shared = await self.block(step.shared, inner, where.iteration(number))
             for index, (member, history) in enumerate(zip(members, histories, strict=True)):
-                arguments = (member, history, outputs, number)
+                arguments = (member, history, outputs, number, *shared)
                 inner = _Values(frame, step.body.arguments, arguments)
                 here = where.iteration(number, index)
                 results.append(await self.block(step.body, inner, here))
@@ -283,16 +351,25 @@ def _bind(frame: Frame, slots: Slots, values: Sequence[Value]) -> None:
 
 _HANDLERS: Mapping[type, Any] = {
     AskStep: _Interpreter.ask,
+    AwaitStep: _Interpreter.wait,
     CallStep: _Interpreter.call,
     CheckStep: _Interpreter.check,
     ComputeStep: _Interpreter.compute,
     ConstantStep: _Interpreter.constant,
+    ExtendStep: _Interpreter.extend,
     ForStep: _Interpreter.count,
     GatherStep: _Interpreter.gather,
     HistoryStep: _Interpreter.history,
     IfStep: _Interpreter.branch,
+    LinkStep: _Interpreter.link,
     MapStep: _Interpreter.each,
+    MoveStep: _Interpreter.move,
     ParamStep: _Interpreter.param,
+    ReleaseStep: _Interpreter.release,
+    RootStep: _Interpreter.root,
+    SliceStep: _Interpreter.slice,
     SpawnStep: _Interpreter.spawn,
+    SubmitStep: _Interpreter.submit,
     WhileStep: _Interpreter.loop,
+    WindowStep: _Interpreter.window,
 }

@@ -9,8 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from tokenloom.runtime.pages import IntArray, PageTable
+from tokenloom.runtime.kv_path import KvPath
+from tokenloom.runtime.pages import IntArray
 from tokenloom.runtime.reuse import Node
+from tokenloom.runtime.runs import Link
 from tokenloom.runtime.sampling import FloatArray, SamplingParams
 
 FinishReason = Literal["eos", "max", "stop", "answer"]
@@ -39,20 +41,19 @@ class ContextHandle:
 
     `Engine.retain` and `Engine.release` count its holders. Its KV pages are a cache: the engine may
     take them when memory is short, and computes them again when they are needed. All but
-    `token_ids` is the engine's own.
+    `token_ids` and `links`, the runs among them, is the engine's own.
     """
 
-    __slots__ = ("id", "node", "num_registered", "references", "root", "table", "token_ids")
+    __slots__ = ("id", "links", "path", "references", "root", "token_ids")
 
-    def __init__(self, id: int, token_ids: IntArray, root: Node):
+    def __init__(self, id: int, token_ids: IntArray, root: Node, links: tuple[Link, ...] = ()):
         token_ids.flags.writeable = False
         self.id = id
         self.token_ids = token_ids
+        self.links = links
         self.root = root
         self.references = 1
-        self.table: PageTable | None = None
-        self.node = root
-        self.num_registered = 0
+        self.path: KvPath | None = None
 
     def __len__(self) -> int:
         return len(self.token_ids)
@@ -65,6 +66,7 @@ class ContextHandle:
 class Request:
     """One generation: `context` with `new_ids` behind it, then the answer, then `close_ids`.
 
+    `links` say which of `new_ids` have the KV of a run; they count from the context's start.
     `segments` are the lengths of the pieces of `new_ids`, for statistics. With a `constraint` the
     stop texts are not used, since a cut answer would not parse. `on_token` gets the answer's text
     as it becomes certain, in the engine's thread: it must return at once. A higher `priority` goes
@@ -76,6 +78,7 @@ class Request:
     sampling: SamplingParams
     constraint: TokenChooser | None = None
     close_ids: tuple[int, ...] = ()
+    links: tuple[Link, ...] = ()
     segments: tuple[int, ...] = ()
     on_token: Callable[[str], None] | None = None
     priority: int = 0
@@ -88,7 +91,8 @@ class Completion:
 
     `output_ids` are the ids as generated, without an end-of-turn id; `text` is what they say, cut
     before a stop text. `reused_prefix_tokens` of `prompt_ids` were in the KV cache as they stood,
-    `reused_linked_tokens` were taken over from elsewhere. `ttft_ns` runs from the submission to
+    `reused_linked_tokens` were taken over from elsewhere; a run that was computed behind this very
+    prompt is not counted, once for each time it was computed. `ttft_ns` runs from the submission to
     the first token, `prefill_ns` from the first step to it, `decode_ns` from it to the end.
     """
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tokenloom.runtime.batch import Chunk, StepBatch, build_batch
+from tokenloom.runtime.batch import Chunk, Rows, StepBatch, build_batch
 from tokenloom.runtime.contexts import Contexts
-from tokenloom.runtime.pages import PageError, PagePool, PageTable, extend, pages_to_extend
+from tokenloom.runtime.kv_source import KvSource
+from tokenloom.runtime.pages import PageError, PagePool, extend, pages_to_extend
 from tokenloom.runtime.policies.contract import Policy, Snapshot
-from tokenloom.runtime.reuse import Node, PrefixIndex
+from tokenloom.runtime.run_fills import RunFills
 from tokenloom.runtime.sequence import Sequence
 
 
@@ -48,20 +49,22 @@ class StepPlan:
 class Scheduler:
     """The queue and the running requests. Callers hold the engine's lock.
 
-    With `index` None nothing is reused.
+    A request waits until the runs that it links have KV; `fills` has them computed.
     """
 
     def __init__(
         self,
         pool: PagePool,
         contexts: Contexts,
-        index: PrefixIndex | None,
+        source: KvSource,
+        fills: RunFills,
         policy: Policy,
         limits: Limits,
     ):
         self._pool = pool
         self._contexts = contexts
-        self._index = index
+        self._source = source
+        self._fills = fills
         self._policy = policy
         self._limits = limits
         self.waiting: dict[int, Sequence] = {}
@@ -73,26 +76,36 @@ class Scheduler:
 
     @property
     def sequences(self) -> list[Sequence]:
-        """All that is unfinished."""
-        return [*self.running.values(), *self.waiting.values()]
+        """All requests that are unfinished."""
+        everything = [*self.running.values(), *self.waiting.values()]
+        return [sequence for sequence in everything if sequence.fills is None]
 
     def add(self, sequence: Sequence) -> None:
         """Queue a request."""
-        sequence.view.cached_tokens = lambda: self._find_prefix(sequence)[0]
+        self._source.adopt(sequence)
+        sequence.view.cached_tokens = lambda: self._source.num_found(sequence)
         self.waiting[sequence.id] = sequence
 
     def remove(self, sequence: Sequence) -> None:
         """Forget a request, between steps; what pages it still has are given back."""
         self.waiting.pop(sequence.id, None)
         self.running.pop(sequence.id, None)
-        self._release(sequence)
+        self._source.release(sequence)
+
+    def remove_fills(self) -> None:
+        """Give up all runs that are being computed."""
+        for sequence in [*self.running.values(), *self.waiting.values()]:
+            if sequence.fills is not None:
+                self._fills.end(sequence)
+                self.remove(sequence)
 
     def plan(self, now_ns: int, *, stage: bool) -> StepPlan | None:
         """Return the next step, or None when there is nothing to do. Raises PolicyStalled."""
         if not self.waiting and not self.running:
             return None
+        blocked = self._start_fills()
         self._plan_decode()
-        self._plan_prefill(now_ns)
+        self._plan_prefill(now_ns, blocked)
         if not self._chunks:
             self._plan_most_protected()
         decode = [id for id in self._chunks if id in self._decoding]
@@ -115,12 +128,30 @@ class Scheduler:
         for source, _ in self._copies.values():
             self._pool.end_copy(source)
         self._copies.clear()
+        for id in self._chunks:
+            sequence = self.running.get(id)
+            if sequence is not None and sequence.fills and sequence.num_to_compute == 0:
+                self._fills.end(sequence)
+                self.remove(sequence)
         self._chunks.clear()
         self._decoding.clear()
 
+    def _start_fills(self) -> set[int]:
+        """Queue the computation of runs that are missing; return who must wait for one."""
+        blocked: set[int] = set()
+        pending = list(self.waiting.values())
+        for sequence in pending:
+            missing = self._source.missing_runs(sequence)
+            if missing:
+                blocked.add(sequence.id)
+            for fill in self._fills.start(sequence, missing):
+                self.add(fill)
+                pending.append(fill)
+        return blocked
+
     def _plan_decode(self) -> None:
         decoding = [s for s in self.running.values() if s.is_decoding]
-        needed = sum(pages_to_extend(self._pool, s.table, 1) for s in decoding if s.table)
+        needed = sum(pages_to_extend(self._pool, s.path.table, 1) for s in decoding if s.path)
         if needed > self._pool.num_free:
             self._free_by_contexts(needed)
         if needed > self._pool.num_free:
@@ -134,13 +165,13 @@ class Scheduler:
             if not self._plan_chunk(sequence, 1):
                 self._preempt(sequence)
 
-    def _plan_prefill(self, now_ns: int) -> None:
+    def _plan_prefill(self, now_ns: int, blocked: set[int]) -> None:
         rows = min(self._limits.chunk_tokens, self._limits.max_rows - len(self._chunks))
         pending = any(id not in self._chunks for id in self.running)
         slots = self._limits.max_batch - len(self.running)
         if rows <= 0 or not (pending or (self.waiting and slots > 0)):
             return
-        for grant in self._policy.admit(self._snapshot(now_ns, rows, max(0, slots))):
+        for grant in self._policy.admit(self._snapshot(now_ns, rows, max(0, slots), blocked)):
             sequence = self.running.get(grant.request_id)
             count = min(rows, grant.num_tokens)
             if count <= 0 or grant.request_id in self._chunks:
@@ -150,7 +181,7 @@ class Scheduler:
                 if sequence is None or not self._admit(sequence):
                     return
             if self._plan_chunk(sequence, min(count, sequence.num_to_compute)):
-                rows -= len(self._chunks[sequence.id].tokens)
+                rows -= self._chunks[sequence.id].num_rows
                 self._register([sequence])
 
     def _plan_most_protected(self) -> None:
@@ -167,11 +198,11 @@ class Scheduler:
             raise PageError(f"request {sequence.id} is alone and finds no room")
         self._register([sequence])
 
-    def _snapshot(self, now_ns: int, rows: int, slots: int) -> Snapshot:
+    def _snapshot(self, now_ns: int, rows: int, slots: int, blocked: set[int]) -> Snapshot:
         running = self.running.values()
         return Snapshot(
             now_ns,
-            [s.refresh_view() for s in self.waiting.values()],
+            [s.refresh_view() for s in self.waiting.values() if s.id not in blocked],
             [s.refresh_view() for s in running if s.id not in self._chunks],
             [s.refresh_view() for s in running if s.id in self._chunks],
             self._pool.num_free,
@@ -183,59 +214,39 @@ class Scheduler:
 
     def _admit(self, sequence: Sequence) -> bool:
         """Let a waiting request run if all it has to compute fits beside those that run."""
-        if len(self.running) >= self._limits.max_batch:
+        if len(self.running) >= self._limits.max_batch or self._source.missing_runs(sequence):
             return False
-        table = self._start_table(sequence)
-        sequence.table = table
-        needed = pages_to_extend(self._pool, table, sequence.num_to_compute)
+        self._source.begin(sequence)
+        needed = self._source.pages_needed(sequence, sequence.num_to_compute)
         self._free_by_contexts(needed)
         if needed > self._pool.num_free:
-            self._release(sequence)
+            self._source.release(sequence)
             return False
-        if sequence.num_reused is None:
-            sequence.num_reused = table.num_tokens
+        self._source.count_reused(sequence)
         del self.waiting[sequence.id]
         self.running[sequence.id] = sequence
         return True
 
-    def _start_table(self, sequence: Sequence) -> PageTable:
-        """Return a table with as much of the sequence as there is KV of: its own, or found."""
-        context = sequence.request.context
-        num_found, pages, node = self._find_prefix(sequence)
-        if context.table is not None and num_found == context.table.num_tokens:
-            self._pool.retain(context.table.pages)
-            sequence.node, sequence.num_registered = context.node, context.num_registered
-            return context.table.copy()
-        self._pool.retain(pages)
-        sequence.node, sequence.num_registered = node, len(pages)
-        table = PageTable(self._pool.page_tokens)
-        table.take_pages(pages)
-        return table
-
-    def _find_prefix(self, sequence: Sequence) -> tuple[int, list[int], Node]:
-        """Return how many tokens have KV already, and what the index knows of them."""
-        context = sequence.request.context
-        if self._index is None:
-            return 0, [], context.root
-        # The last token is computed in any case: its logits are wanted.
-        pages, node = self._index.match(context.root, sequence.ids, sequence.num_ids - 1)
-        own = context.table.num_tokens if context.table else 0
-        return max(own, len(pages) * self._pool.page_tokens), pages, node
-
     def _plan_chunk(self, sequence: Sequence, count: int) -> bool:
         """Make room for the next `count` tokens and plan their rows; False if there is no room."""
-        table = sequence.table
-        assert table is not None
-        needed = pages_to_extend(self._pool, table, count)
+        path = sequence.path
+        assert path is not None
+        needed = self._source.pages_needed(sequence, count)
         if needed > self._pool.num_free and not self._make_room(sequence, needed):
             return False
-        start = table.num_tokens
-        extension = extend(self._pool, table, count)
-        if extension.copy is not None:
-            self._copies[sequence.id] = extension.copy
-        tokens = sequence.ids[start : start + count]
-        wants_logits = start + count == sequence.num_ids
-        self._chunks[sequence.id] = Chunk(tokens, extension.slots, table, wants_logits)
+        table, rows = path.table, list[Rows]()
+        while count:
+            here = min(count, sequence.lengths_ahead(path)[0])
+            start, frame_start = table.num_tokens, table.frame_start
+            extension = extend(self._pool, table, here)
+            if extension.copy is not None:
+                self._copies[sequence.id] = extension.copy
+            tokens = sequence.ids[start : start + here]
+            rows.append(Rows(tokens, extension.slots, start, frame_start))
+            self._source.cross(sequence)
+            count -= here
+        wants_logits = sequence.fills is None and table.num_tokens == sequence.num_ids
+        self._chunks[sequence.id] = Chunk(tuple(rows), table, wants_logits)
         return True
 
     def _make_room(self, sequence: Sequence, needed: int) -> bool:
@@ -266,33 +277,11 @@ class Scheduler:
         copy = self._copies.pop(sequence.id, None)
         if copy is not None:
             self._pool.end_copy(copy[0])
-        self._release(sequence)
+        self._source.release(sequence)
         del self.running[sequence.id]
         self.waiting[sequence.id] = sequence
         self.num_preempted += 1
 
-    def _release(self, sequence: Sequence) -> None:
-        if sequence.table is not None:
-            self._pool.release(sequence.table.pages)
-            sequence.table = None
-
     def _register(self, sequences: list[Sequence]) -> None:
-        """Make full pages findable, also those that this step is yet to write.
-
-        Within a step each layer appends all rows before any row attends, so a request of the same
-        step may already read them.
-        """
-        if self._index is None:
-            return
         for sequence in sequences:
-            table = sequence.table
-            if table is None:
-                continue
-            num_full = table.num_tokens // self._pool.page_tokens
-            if num_full > sequence.num_registered:
-                root = sequence.request.context.root
-                ids = sequence.ids[: table.num_tokens]
-                sequence.node = self._index.register(
-                    root, sequence.node, sequence.num_registered, ids, table.pages
-                )
-                sequence.num_registered = num_full
+            self._source.register(sequence)

@@ -11,18 +11,36 @@ import numpy as np
 
 from tokenloom.models.tokenizer import Tokenizer
 from tokenloom.runtime.answer_text import AnswerText
-from tokenloom.runtime.pages import IntArray, PageTable
+from tokenloom.runtime.kv_path import KvPath
+from tokenloom.runtime.pages import IntArray
 from tokenloom.runtime.policies.contract import RequestView
 from tokenloom.runtime.request import FinishReason, Request
+from tokenloom.runtime.run_store import StoredRun
 from tokenloom.runtime.sampling import FloatArray, sample
 
 
 class Sequence:
-    """`ids[:num_ids]` are prompt and answer; the first `table.num_tokens` of them have KV."""
+    """`ids[:num_ids]` are prompt and answer; `path` says how far they have KV.
 
-    def __init__(self, id: int, request: Request, tokenizer: Tokenizer, now_ns: int):
+    `links` are the runs among them and `runs` what the engine has of each; `held` are the pages of
+    those ahead of the path, so that none is lost on the way. With `fills` there is no answer: the
+    end of the ids is a run to compute, behind the ids before it.
+    """
+
+    def __init__(
+        self,
+        id: int,
+        request: Request,
+        tokenizer: Tokenizer,
+        now_ns: int,
+        fills: StoredRun | None = None,
+    ):
         self.id = id
         self.request = request
+        self.fills = fills
+        self.links = request.context.links + request.links
+        self.runs: tuple[StoredRun, ...] = ()
+        self.held: list[int] = []
         self.future: Future[object] = Future()
         history = request.context.token_ids
         self.num_prompt = len(history) + len(request.new_ids)
@@ -30,10 +48,9 @@ class Sequence:
         self._ids[: len(history)] = history
         self._ids[len(history) : self.num_prompt] = request.new_ids
         self.num_ids = self.num_prompt
-        self.table: PageTable | None = None
-        self.node = request.context.root
-        self.num_registered = 0
+        self.path: KvPath | None = None
         self.num_reused: int | None = None
+        self.num_linked_reused = 0
         self.submitted_ns = now_ns
         self.started_ns: int | None = None
         self.first_token_ns: int | None = None
@@ -67,20 +84,38 @@ class Sequence:
 
     @property
     def num_to_compute(self) -> int:
-        """How many tokens have no KV yet; the last one's logits give the next token."""
-        return self.num_ids - (self.table.num_tokens if self.table else 0)
+        """How many tokens must be computed; the last one's logits give the next token."""
+        path = self.path
+        if path is None:
+            return self.num_ids - sum(len(link.run) for link in self.links)
+        return sum(self.lengths_ahead(path))
 
     @property
     def is_decoding(self) -> bool:
         """Whether the last generated token is all that has no KV."""
-        return self.table is not None and self.num_generated > 0 and self.num_to_compute == 1
+        return self.path is not None and self.num_generated > 0 and self.num_to_compute == 1
+
+    def lengths_ahead(self, path: KvPath) -> list[int]:
+        """Return how many tokens are to be computed in each run, from that which `path` ends in.
+
+        Between them are the runs to link, and before the last the end of the head, with `fills`.
+        """
+        lengths: list[int] = []
+        position = path.table.num_tokens
+        for link in self.links[path.num_linked :]:
+            lengths.append(link.start - position)
+            position = link.end
+        if self.fills is not None and not path.fills:
+            lengths.append(len(self.request.context) - position)
+            position = len(self.request.context)
+        return [*lengths, self.num_ids - position]
 
     def refresh_view(self) -> RequestView:
         """Bring the view up to date and return it."""
         view = self.view
         view.num_to_compute = self.num_to_compute
         view.num_generated = self.num_generated
-        view.num_pages = self.table.num_pages if self.table else 0
+        view.num_pages = self.path.table.num_pages if self.path else 0
         return view
 
     def take_logits(self, logits: FloatArray, eos_ids: frozenset[int], now_ns: int) -> None:

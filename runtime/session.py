@@ -299,7 +299,9 @@ def _inner(step: Step) -> tuple[Block, ...]:
             return step.then, step.otherwise
         case WhileStep():
             return step.before, step.after
-        case ForStep() | MapStep() | GatherStep():
+        case GatherStep():
+            return (step.body,) if step.shared is None else (step.shared, step.body)
+        case ForStep() | MapStep():
             return (step.body,)
         case _:
             return ()

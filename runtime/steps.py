@@ -129,7 +129,11 @@ class MapStep:
 
 @dataclass(frozen=True, slots=True)
 class GatherStep:
-    """All-gather rounds; the body takes member, history, others, round; gives output, history."""
+    """All-gather rounds; the body takes member, history, others, round; gives output, history.
+
+    `shared` is done once a round, with member and history of the first; what it gives follows the
+    body's own arguments.
+    """
 
     members: Slot
     histories: Slot
@@ -137,6 +141,7 @@ class GatherStep:
     body: Block
     outputs: Slot
     next: Slot
+    shared: Block | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +232,24 @@ class WindowStep:
 
 
 @dataclass(frozen=True, slots=True)
+class SliceStep:
+    """What a context has behind another that it begins with, as a run."""
+
+    context: Slot
+    base: Slot
+    result: Slot
+
+
+@dataclass(frozen=True, slots=True)
+class LinkStep:
+    """A context followed by a run."""
+
+    context: Slot
+    run: Slot
+    result: Slot
+
+
+@dataclass(frozen=True, slots=True)
 class SubmitStep:
     """An ask of `exec`: decode behind a context. The ticket stands for the request."""
 
@@ -281,6 +304,8 @@ Step = (
     | RootStep
     | ExtendStep
     | WindowStep
+    | SliceStep
+    | LinkStep
     | SubmitStep
     | AwaitStep
     | MoveStep
@@ -292,6 +317,7 @@ Step = (
 class AgentSpec:
     """A class of agents. `history` is the number of turns kept, -1 for all.
 
+    `may_link` says that its contexts may have runs computed for others (`reuse = linked`).
     `system` gives the parts of the system turn; it is decoded for `flow` only.
     """
 
@@ -304,6 +330,7 @@ class AgentSpec:
     stop: tuple[str, ...]
     importance: int
     history: int
+    may_link: bool = False
     system: Block | None = None
 
 

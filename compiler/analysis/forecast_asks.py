@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from itertools import takewhile
 from typing import cast
 
 from xdsl.ir import Operation
@@ -11,6 +12,7 @@ from xdsl.ir import Operation
 from tokenloom.compiler.analysis.estimates import TOOL_TOKENS, Estimate, of_type
 from tokenloom.compiler.analysis.forecast_walk import Ask, Extension, Handler, Walk
 from tokenloom.compiler.analysis.prefix_tree import PrefixNode
+from tokenloom.compiler.analysis.shared_rows import OTHERS
 from tokenloom.compiler.options import PAGE_TOKENS
 from tokenloom.ir import flow, kv
 from tokenloom.ir.declarations import Reuse
@@ -41,9 +43,35 @@ def _extend(walk: Walk, op: Operation) -> list[Estimate]:
                 walk.linkable[node] = part.tokens
                 linkable += part.tokens
     node.system |= base.node.parent is None
-    made = Extension(node, base.node, node.last_computed(), linkable)
+    made = Extension(
+        node, base.node, node.last_computed(), linkable, tuple(parts), _round(walk, op)
+    )
     walk.result.extensions.setdefault(op, []).append(made)
     return [Estimate(node=node, event=walk.when(base, *parts))]
+
+
+def _round(walk: Walk, op: Operation) -> Estimate | None:
+    block = op.parent
+    in_gather = block is not None and isinstance(op.parent_op(), flow.GatherOp)
+    return walk.known[block.args[OTHERS]] if block is not None and in_gather else None
+
+
+def _slice(walk: Walk, op: Operation) -> list[Estimate]:
+    cut = cast("kv.SliceOp", op)
+    whole, base = walk.known[cut.context], walk.known[cut.base]
+    assert whole.node is not None
+    assert base.node is not None
+    tokens = whole.node.tokens - base.node.tokens
+    return [Estimate(tokens, walk.when(whole, base), node=whole.node)]
+
+
+def _link(walk: Walk, op: Operation) -> list[Estimate]:
+    link = cast("kv.LinkOp", op)
+    base, run = walk.known[link.context], walk.known[link.run]
+    assert base.node is not None
+    node = base.node.child(("run", run.node), run.tokens, op) if run.tokens else base.node
+    node.run = run.node if run.tokens else node.run
+    return [Estimate(node=node, event=walk.when(base, run))]
 
 
 def _window(walk: Walk, op: Operation) -> list[Estimate]:
@@ -63,22 +91,34 @@ def _decode(walk: Walk, op: Operation) -> list[Estimate]:
     costs = walk.costs[str(root.key)]
     found = node.compute()
     reused = found.tokens if found.answer else found.tokens - found.tokens % PAGE_TOKENS
-    new_tokens = node.tokens - reused
+    linked = _linked_tokens(node, found)
+    new_tokens = node.tokens - reused - linked
     event = walk.timeline.ask(
         (context.event, agent.event, walk.control),
-        costs.prefill_ns(new_tokens, reused),
+        costs.prefill_ns(new_tokens, reused + linked),
         most,
         node.tokens + most // 2,
         costs.step_ns,
     )
     linkable = sum(walk.linkable.pop(made, 0) for made in node.path())
-    made = Ask(event, new_tokens, reused, linkable if _may_link(walk, decode) else 0)
+    made = Ask(event, new_tokens, reused, linked, linkable if _may_link(walk, decode) else 0)
     walk.result.asks.setdefault(op, []).append(made)
     answer = of_type(json.loads(decode.answer_type.data), most, event)
     answer.tokens = min(answer.tokens, most)
     end = node.child(answer, most + len(decode.close_tokens), op)
     end.answer = end.computed = True
     return [answer, Estimate(node=end, event=event)]
+
+
+def _linked_tokens(node: PrefixNode, found: PrefixNode) -> int:
+    """Return the tokens of runs behind `found` that somebody computed before; mark the others."""
+    tokens = 0
+    for part in takewhile(lambda one: one is not found, node.path()):
+        if part.run is not None and part.run.computed:
+            tokens += part.own_tokens
+        elif part.run is not None:
+            part.run.compute()
+    return tokens
 
 
 def _may_link(walk: Walk, decode: kv.DecodeOp) -> bool:
@@ -102,6 +142,8 @@ ASKS: Mapping[type[Operation], Handler] = {
     flow.EffectOp: _call,
     kv.RootOp: _root,
     kv.ExtendOp: _extend,
+    kv.SliceOp: _slice,
+    kv.LinkOp: _link,
     kv.WindowOp: _window,
     kv.DecodeOp: _decode,
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 from xdsl.dialects import scf
@@ -86,8 +86,12 @@ def _gather(walk: Walk, op: Operation) -> list[Estimate]:
     others, outer = of_list([], AT_START), walk.control
     for number in range(rounds if isinstance(rounds, int) else LIST_LENGTH):
         outputs: list[Estimate] = []
+        shared: Sequence[Estimate] = ()
+        if gather.shared is not None and members:
+            first = [members[0], histories[0], others, of_constant(number + 1)]
+            shared = walk.block(gather.shared.block, first)
         for index, member in enumerate(members):
-            arguments = [member, histories[index], others, of_constant(number + 1)]
+            arguments = [member, histories[index], others, of_constant(number + 1), *shared]
             output, histories[index] = walk.block(gather.body.block, arguments)
             outputs.append(output)
         walk.control = walk.when(*outputs, *histories)

@@ -27,13 +27,16 @@ class Extension:
     """One time that a `kv.extend` is reached.
 
     `found` is the longest beginning of its context that was computed by then; `linkable_tokens`
-    belong to texts that were put into another context before, at another place.
+    belong to texts that were put into another context before, at another place. `parts` are those
+    that were added; in a gather, `round` is what was said in the round before.
     """
 
     end: PrefixNode
     base: PrefixNode
     found: PrefixNode
     linkable_tokens: int
+    parts: tuple[Estimate, ...] = ()
+    round: Estimate | None = None
 
 
 @dataclass
@@ -43,6 +46,7 @@ class Ask:
     event: int
     prefill_tokens: int
     reused_tokens: int
+    linked_tokens: int
     linkable_tokens: int
 
 

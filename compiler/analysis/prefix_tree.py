@@ -17,6 +17,7 @@ class PrefixNode:
 
     `op` made the part first. `shared` once a second extension came the same way, `computed` once
     a request has needed it. `answer` marks what a model generated, `system` the system prompt.
+    `run` is the end of the context that the last part was computed in, if it is a linked run.
     """
 
     parent: PrefixNode | None
@@ -27,6 +28,7 @@ class PrefixNode:
     computed: bool = False
     answer: bool = False
     system: bool = False
+    run: PrefixNode | None = None
     children: dict[object, PrefixNode] = field(default_factory=dict[object, "PrefixNode"])
 
     @property

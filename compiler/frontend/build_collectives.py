@@ -67,7 +67,7 @@ class Collectives:
             operands=[vector.agents, around.read(vector.histories), rounds],
             result_types=[ListType(output), HISTORIES],
             properties={"place": self.core.place(node)},
-            regions=[Region(block)],
+            regions=[Region(block), None],
         )
         self.core.emit(op, node)
         around.write(vector.histories, op.next)

@@ -107,6 +107,7 @@ _HANDLERS: dict[type[Operation], Callable[[Operation], list[Operation]]] = {
     declarations.ReturnOp: _renamed(exec.ReturnOp),
     kv.RootOp: _renamed(exec.RootOp),
     kv.WindowOp: _renamed(exec.WindowOp),
+    kv.SliceOp: _renamed(exec.SliceOp),
     kv.LinkOp: _renamed(exec.LinkOp, "decision"),
     kv.MoveOp: _renamed(exec.MoveOp),
     kv.DropOp: _renamed(exec.ReleaseOp),

@@ -29,12 +29,14 @@ from tokenloom.runtime.steps import (
     GatherStep,
     HistoryStep,
     IfStep,
+    LinkStep,
     MapStep,
     MoveStep,
     ParamStep,
     ReleaseStep,
     RootStep,
     Segment,
+    SliceStep,
     Slot,
     Slots,
     SpawnStep,
@@ -201,6 +203,7 @@ class BlockDecoder:
             self.block(op.body.block),
             self._one(op.outputs),
             self._one(op.next),
+            self.block(op.shared.block) if op.shared is not None else None,
         )
 
     def root(self, op: exec.RootOp) -> Step:
@@ -215,6 +218,14 @@ class BlockDecoder:
     def window(self, op: exec.WindowOp) -> Step:
         """Decode a window."""
         return WindowStep(self._one(op.context), op.turns.value.data, self._one(op.window))
+
+    def slice(self, op: exec.SliceOp) -> Step:
+        """Decode the taking of a run."""
+        return SliceStep(self._one(op.context), self._one(op.base), self._one(op.run))
+
+    def link(self, op: exec.LinkOp) -> Step:
+        """Decode a linked run."""
+        return LinkStep(self._one(op.context), self._one(op.run), self._one(op.linked))
 
     def submit(self, op: exec.SubmitOp) -> Step:
         """Decode a request."""
@@ -286,6 +297,8 @@ _DECODERS: dict[type[Operation], Callable[[BlockDecoder, Any], Step]] = {
     exec.RootOp: BlockDecoder.root,
     exec.ExtendOp: BlockDecoder.extend,
     exec.WindowOp: BlockDecoder.window,
+    exec.SliceOp: BlockDecoder.slice,
+    exec.LinkOp: BlockDecoder.link,
     exec.SubmitOp: BlockDecoder.submit,
     exec.AwaitOp: BlockDecoder.wait,
     exec.MoveOp: BlockDecoder.move,

@@ -71,6 +71,7 @@ def _agent(op: declarations.AgentOp) -> AgentSpec:
         stop=tuple(text.data for text in op.stop),
         importance=op.importance.value.data,
         history=op.history.value.data,
+        may_link=op.reuse.data is declarations.Reuse.LINKED,
         system=BlockDecoder().block(op.body.block),
     )
 

@@ -105,6 +105,8 @@ def meaning(smollm2: Model) -> Meaning:
     @threadpool_limits.wrap(limits=1)
     def work(script: Path, inputs: Mapping[str, Any] | None = None, seed: int = 0) -> Run:
         program = compiled(script, "host", "flow")
+        if any(agent.may_link for agent in program.agents.values()):
+            program = compiled(script, "host")  # what is linked is decided later
         workflow = choose_workflow(program, None)
         values = parse_inputs(workflow.inputs, inputs or {})
         models = dict.fromkeys(program.models, smollm2)

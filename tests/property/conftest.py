@@ -15,12 +15,14 @@ agent Solo {
     model = m
     system = """You are alone."""
     history = HISTORY
+    reuse = REUSE
 }
 agent Named(name: text) {
     model = m
     temperature = 0.9
     system = """You are {name}."""
     history = HISTORY
+    reuse = REUSE
 }
 workflow sub(x: text, who: Named) -> text {
     if len(x) > 3 {
@@ -84,7 +86,8 @@ class Source:
         name = self.fresh("g")
         members = [a for a in agents if a not in ("Solo", "d")][:2]
         listed = ", ".join([*members, "Solo", 'Named("fresh")'])
-        body = f'd.ask("""{{others}} {{round}} {{{self.pick(texts)}}}""", max = 2)'
+        long = self.pick(["", "{topic} and all that has ever been said about it, {topic}"])
+        body = f'd.ask("""{{others}} {long} {{round}} {{{self.pick(texts)}}}""", max = 2)'
         texts.append(f'join({name}, ", ")')
         return [f"let {name} = gather d in [{listed}] for rounds {{", f"    {body}", "}"]
 
@@ -150,6 +153,7 @@ def random_programs(draw: st.DrawFn) -> str:
     head = "workflow main(topic: text, words: [text], rounds: int(1..3) = 2) -> text {"
     # One for all, as agents that one ask may address must keep their histories alike.
     header = HEADER.replace("HISTORY", draw(st.sampled_from(["keep", "last(1)", "none"])))
+    header = header.replace("REUSE", draw(st.sampled_from(["exact", "linked", "linked"])))
     return f"{header}{head}\n{lines}\n}}\n"
 
 

@@ -26,6 +26,7 @@ agent A(name: text) {{
     model   = m
     system  = \"\"\"You are {{name}}, ünd patient, and you say little.\"\"\"
     history = {history}
+    reuse   = {reuse}
 }}
 workflow w(topic: text, n: int(1..4) = 2, xs: [text] = ["a", "b"]) -> text {{
     let a = A("Ann")
@@ -61,7 +62,9 @@ def statements(draw: st.DrawFn, depth: int = 2) -> str:
 @st.composite
 def programs(draw: st.DrawFn) -> str:
     body = "\n".join(draw(st.lists(statements(), min_size=1, max_size=4)))
-    head = HEAD.format(history=draw(st.sampled_from(HISTORIES)))
+    head = HEAD.format(
+        history=draw(st.sampled_from(HISTORIES)), reuse=draw(st.sampled_from(["exact", "linked"]))
+    )
     return f"{head}{body}\n    return x\n}}\n"
 
 

@@ -35,7 +35,7 @@ def milliseconds(time_ns: float | None) -> str:
 
 def views(plan: Plan) -> list[View]:
     """Return the plan's tables, the most asked for first."""
-    found = [_workflows(plan), _asks(plan), _decisions(plan), *_placements(plan)]
+    found = [_workflows(plan), _asks(plan), _reuse(plan), _decisions(plan), *_placements(plan)]
     return [view for view in found if view.rows]
 
 
@@ -45,6 +45,7 @@ def _workflows(plan: Plan) -> View:
         "asks",
         "prefill",
         "reused",
+        "linked",
         "linkable",
         "decode",
         "critical path",
@@ -56,6 +57,7 @@ def _workflows(plan: Plan) -> View:
             str(w.asks),
             str(w.prefill_tokens),
             str(w.reused_tokens),
+            str(w.linked_tokens),
             str(w.linkable_tokens),
             str(w.decode_tokens),
             milliseconds(w.critical_path_ns),
@@ -84,6 +86,25 @@ def _asks(plan: Plan) -> View:
         for a in plan.asks
     ]
     return View("Asks (tokens over all times)", columns, rows)
+
+
+def _reuse(plan: Plan) -> View:
+    columns = ("prompt", "agent", "times", "dense", "prefix", "linked", "chosen", "run", "master")
+    rows = [
+        (
+            row.place,
+            ", ".join(row.agents),
+            str(row.count),
+            str(row.dense_tokens),
+            str(row.prefix_tokens),
+            "" if row.linked_tokens is None else str(row.linked_tokens),
+            row.chosen,
+            row.run,
+            row.master,
+        )
+        for row in plan.reuse.values()
+    ]
+    return View("Reuse (tokens to prefill over all times, each way)", columns, rows)
 
 
 def _decisions(plan: Plan) -> View:
@@ -149,7 +170,7 @@ def decision_lines(plan: Plan) -> Iterable[str]:
 
 def tables(plan: Plan) -> Iterable[Table]:
     """Yield the plan's tables for a terminal, all but the decisions."""
-    for view in [_workflows(plan), _asks(plan), *_placements(plan)]:
+    for view in [_workflows(plan), _asks(plan), _reuse(plan), *_placements(plan)]:
         table = Table(title=view.title, title_justify="left")
         for column in view.columns:
             table.add_column(column, overflow="fold", no_wrap=column in ("ask", "workflow"))

@@ -17,6 +17,7 @@ exec.workflow @main {
   %root = exec.root @smol : !kv.context<dense>
   %c = exec.extend %root with (%p : !flow.segment) prefix {decision = #flow.string<"reuse.0">} : !kv.context<dense> -> !kv.context<dense>
   %w = exec.window %c 2 : !kv.context<dense> -> !kv.context<dense>
+  %r = exec.slice %c behind %root : !kv.context<dense>, !kv.context<dense>
   %l = exec.link %w, %run : !kv.context<dense> -> !kv.context<dense>
   %t = exec.submit %l for %a {max_tokens = 8 : i64, answer_type = #flow.string<"{\"kind\":\"text\"}">, place = #flow.string<"a.loom:1:2">, close_tokens = array<i32: 257>, priority = 1 : i64} : !kv.context<dense>, !flow.agent<@Judge>
   %answer, %next, %done = exec.await %t -> !flow.text, !kv.context<dense>
@@ -42,6 +43,7 @@ exec.workflow @main {
 // CHECK-NEXT:   %root = exec.root @smol : !kv.context<dense>
 // CHECK-NEXT:   %c = exec.extend %root with(%p : !flow.segment) prefix {decision = #flow.string<"reuse.0">} : !kv.context<dense> -> !kv.context<dense>
 // CHECK-NEXT:   %w = exec.window %c 2 : !kv.context<dense> -> !kv.context<dense>
+// CHECK-NEXT:   %r = exec.slice %c behind %root : !kv.context<dense>, !kv.context<dense>
 // CHECK-NEXT:   %l = exec.link %w, %run : !kv.context<dense> -> !kv.context<dense>
 // CHECK-NEXT:   %t = exec.submit %l for %a {max_tokens = 8 : i64, answer_type = #flow.string<"{\22kind\22:\22text\22}">, place = #flow.string<"a.loom:1:2">, close_tokens = array<i32: 257>, priority = 1 : i64} : !kv.context<dense>, !flow.agent<@Judge>
 // CHECK-NEXT:   %answer, %next, %done = exec.await %t -> !flow.text, !kv.context<dense>

@@ -68,6 +68,38 @@ flow.workflow @main {
 
 // -----
 
+// What the members share follows the body's own arguments.
+flow.workflow @main {
+^bb0(%a: !flow.list<!flow.agent<@A>>, %h: !flow.list<!flow.history>, %r: i64):
+  %o, %n = flow.gather %a after %h for %r {place = #flow.string<"">} : !flow.list<!flow.agent<@A>>, !flow.list<!flow.history> -> !flow.list<i64>, !flow.list<!flow.history> {
+  ^bb1(%m: !flow.agent<@A>, %mh: !flow.history, %o1: !flow.list<i64>, %r1: i64):
+    flow.yield %r1, %mh : i64, !flow.history
+  } sharing {
+  ^bb2(%m2: !flow.agent<@A>, %mh2: !flow.history, %o2: !flow.list<i64>, %r2: i64):
+    flow.yield %r2 : i64
+  }
+  flow.return
+} {inputs = #flow.string<"[]">, result = #flow.string<"{\"kind\":\"text\"}">}
+// CHECK: flow.gather's body takes member, history, others, round, and the 1 shared values
+
+// -----
+
+// What the members share is made of the first member's arguments.
+flow.workflow @main {
+^bb0(%a: !flow.list<!flow.agent<@A>>, %h: !flow.list<!flow.history>, %r: i64):
+  %o, %n = flow.gather %a after %h for %r {place = #flow.string<"">} : !flow.list<!flow.agent<@A>>, !flow.list<!flow.history> -> !flow.list<i64>, !flow.list<!flow.history> {
+  ^bb1(%m: !flow.agent<@A>, %mh: !flow.history, %o1: !flow.list<i64>, %r1: i64):
+    flow.yield %r1, %mh : i64, !flow.history
+  } sharing {
+  ^bb2(%m2: !flow.agent<@A>):
+    flow.yield
+  }
+  flow.return
+} {inputs = #flow.string<"[]">, result = #flow.string<"{\"kind\":\"text\"}">}
+// CHECK: flow.gather's shared region takes member, history, others, round, and yields
+
+// -----
+
 // The body of a gather yields two values.
 flow.workflow @main {
 ^bb0(%a: !flow.list<!flow.agent<@A>>, %h: !flow.list<!flow.history>, %r: i64):

@@ -121,3 +121,88 @@ flow.workflow @main {
 // CHECK-NEXT: }
 // CHECK-NEXT: flow.return
 // CHECK-NEXT: } {inputs = #flow.string<"[]">, result = #flow.string<"{\22kind\22:\22text\22}">}
+
+// -----
+
+// What all members of a gather read is computed once, behind the first one's head, and linked.
+flow.model @m <"tiny">
+flow.agent @A {
+^bb0(%name: !flow.text):
+  flow.yield %name : !flow.text
+} {model = @m, params = ["name"], reuse = #flow<reuse linked>, importance = 5 : i64, temperature = 0.0 : f64, top_p = 1.0 : f64, stop = [], history = -1 : i64}
+flow.workflow @main {
+  %one = flow.text <"Ann">
+  %other = flow.text <"Bo">
+  %rounds = arith.constant 2 : i64
+  %a = flow.spawn @A (%one : !flow.text) : !flow.agent<@A>
+  %b = flow.spawn @A (%other : !flow.text) : !flow.agent<@A>
+  %ha = flow.history %a : !flow.agent<@A>
+  %hb = flow.history %b : !flow.agent<@A>
+  %as = flow.list (%a, %b : !flow.agent<@A>, !flow.agent<@A>) -> !flow.list<!flow.agent<@A>>
+  %hs = flow.list (%ha, %hb : !flow.history, !flow.history) -> !flow.list<!flow.history>
+  %o, %n = flow.gather %as after %hs for %rounds {place = #flow.string<"a.loom:1:1">} : !flow.list<!flow.agent<@A>>, !flow.list<!flow.history> -> !flow.list<!flow.text>, !flow.list<!flow.history> {
+  ^bb0(%d: !flow.agent<@A>, %h: !flow.history, %others: !flow.list<!flow.text>, %round: i64):
+    %p = flow.segment <"They said: "> [87, 104, 111, 63]
+    %q = flow.segment <"Now you."> [88, 105]
+    %t, %next = flow.ask %d after %h (%p, %others, %q : !flow.segment, !flow.list<!flow.text>, !flow.segment) {max_tokens = 20 : i64, answer_type = #flow.string<"{\"kind\":\"text\"}">, place = #flow.string<"a.loom:1:1">, close_tokens = array<i32: 257>} : !flow.agent<@A> -> !flow.text
+    flow.yield %t, %next : !flow.text, !flow.history
+  }
+  flow.return
+} {inputs = #flow.string<"[]">, result = #flow.string<"{\"kind\":\"text\"}">}
+
+// CHECK:      %o, %n = flow.gather %as after %hs for %rounds {place = #flow.string<"a.loom:1:1">} : !flow.list<!flow.agent<@A>>, !flow.list<!kv.context<dense>> -> !flow.list<!flow.text>, !flow.list<!kv.context<dense>> {
+// CHECK-NEXT: ^bb0(%d: !flow.agent<@A>, %h: !kv.context<dense>, %others: !flow.list<!flow.text>, %round: i64, %run: !kv.run):
+// CHECK-NEXT: %p = flow.segment <"They said: "> [87, 104, 111, 63]
+// CHECK-NEXT: %q = flow.segment <"Now you."> [88, 105]
+// CHECK-NEXT: %head = kv.extend %h with(%p : !flow.segment) {source = #kv<source prefix>, decision = #flow.string<"reuse.2">} : !kv.context<dense> -> !kv.context<dense>
+// CHECK-NEXT: %linked = kv.link %head, %run {decision = #flow.string<"reuse.2">} : !kv.context<dense> -> !kv.context<dense>
+// CHECK-NEXT: %prompt = kv.extend %linked with(%q : !flow.segment) {source = #kv<source dense>, decision = #flow.string<"reuse.2">} : !kv.context<dense> -> !kv.context<dense>
+// CHECK-NEXT: %t, %next = kv.decode %prompt for %d {max_tokens = 20 : i64, answer_type = #flow.string<"{\22kind\22:\22text\22}">, place = #flow.string<"a.loom:1:1">, close_tokens = array<i32: 257>} : !kv.context<dense>, !flow.agent<@A> -> !flow.text, !kv.context<dense>
+// CHECK-NEXT: flow.yield %t, %next : !flow.text, !kv.context<dense>
+// CHECK-NEXT: } sharing {
+// CHECK-NEXT: ^bb0(%d_1: !flow.agent<@A>, %h_1: !kv.context<dense>, %others_1: !flow.list<!flow.text>, %round_1: i64):
+// CHECK-NEXT: %p_1 = flow.segment <"They said: "> [87, 104, 111, 63]
+// CHECK-NEXT: %head_1 = kv.extend %h_1 with(%p_1 : !flow.segment) {source = #kv<source prefix>, decision = #flow.string<"reuse.2">} : !kv.context<dense> -> !kv.context<dense>
+// CHECK-NEXT: %read = kv.extend %head_1 with(%others_1 : !flow.list<!flow.text>) {source = #kv<source dense>, decision = #flow.string<"reuse.2">} : !kv.context<dense> -> !kv.context<dense>
+// CHECK-NEXT: %run_1 = kv.slice %read behind %head_1 : !kv.context<dense>, !kv.context<dense>
+// CHECK-NEXT: flow.yield %run_1 : !kv.run
+// CHECK-NEXT: }
+// CHECK-NEXT: flow.return
+
+// -----
+
+// An exact agent computes the same text itself.
+flow.model @m <"tiny">
+flow.agent @A {
+^bb0(%name: !flow.text):
+  flow.yield %name : !flow.text
+} {model = @m, params = ["name"], reuse = #flow<reuse exact>, importance = 5 : i64, temperature = 0.0 : f64, top_p = 1.0 : f64, stop = [], history = -1 : i64}
+flow.workflow @main {
+  %one = flow.text <"Ann">
+  %other = flow.text <"Bo">
+  %rounds = arith.constant 2 : i64
+  %a = flow.spawn @A (%one : !flow.text) : !flow.agent<@A>
+  %b = flow.spawn @A (%other : !flow.text) : !flow.agent<@A>
+  %ha = flow.history %a : !flow.agent<@A>
+  %hb = flow.history %b : !flow.agent<@A>
+  %as = flow.list (%a, %b : !flow.agent<@A>, !flow.agent<@A>) -> !flow.list<!flow.agent<@A>>
+  %hs = flow.list (%ha, %hb : !flow.history, !flow.history) -> !flow.list<!flow.history>
+  %o, %n = flow.gather %as after %hs for %rounds {place = #flow.string<"a.loom:1:1">} : !flow.list<!flow.agent<@A>>, !flow.list<!flow.history> -> !flow.list<!flow.text>, !flow.list<!flow.history> {
+  ^bb0(%d: !flow.agent<@A>, %h: !flow.history, %others: !flow.list<!flow.text>, %round: i64):
+    %p = flow.segment <"They said: "> [87, 104, 111, 63]
+    %q = flow.segment <"Now you."> [88, 105]
+    %t, %next = flow.ask %d after %h (%p, %others, %q : !flow.segment, !flow.list<!flow.text>, !flow.segment) {max_tokens = 20 : i64, answer_type = #flow.string<"{\"kind\":\"text\"}">, place = #flow.string<"a.loom:1:1">, close_tokens = array<i32: 257>} : !flow.agent<@A> -> !flow.text
+    flow.yield %t, %next : !flow.text, !flow.history
+  }
+  flow.return
+} {inputs = #flow.string<"[]">, result = #flow.string<"{\"kind\":\"text\"}">}
+
+// CHECK:      %o, %n = flow.gather %as after %hs for %rounds {place = #flow.string<"a.loom:1:1">} : !flow.list<!flow.agent<@A>>, !flow.list<!kv.context<dense>> -> !flow.list<!flow.text>, !flow.list<!kv.context<dense>> {
+// CHECK-NEXT: ^bb0(%d: !flow.agent<@A>, %h: !kv.context<dense>, %others: !flow.list<!flow.text>, %round: i64):
+// CHECK-NEXT: %p = flow.segment <"They said: "> [87, 104, 111, 63]
+// CHECK-NEXT: %q = flow.segment <"Now you."> [88, 105]
+// CHECK-NEXT: %prompt = kv.extend %h with(%p, %others, %q : !flow.segment, !flow.list<!flow.text>, !flow.segment) {source = #kv<source prefix>, decision = #flow.string<"reuse.2">} : !kv.context<dense> -> !kv.context<dense>
+// CHECK-NEXT: %t, %next = kv.decode %prompt for %d {max_tokens = 20 : i64, answer_type = #flow.string<"{\22kind\22:\22text\22}">, place = #flow.string<"a.loom:1:1">, close_tokens = array<i32: 257>} : !kv.context<dense>, !flow.agent<@A> -> !flow.text, !kv.context<dense>
+// CHECK-NEXT: flow.yield %t, %next : !flow.text, !kv.context<dense>
+// CHECK-NEXT: }
+// CHECK-NEXT: flow.return

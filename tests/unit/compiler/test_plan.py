@@ -61,7 +61,7 @@ def test_predicts_the_asks_of_a_debate(debate: ModuleOp) -> None:
     assert (debaters.count, judge.count) == (2 * DEBATERS, JUDGES)
     assert debaters.decode_tokens == 2 * DEBATERS * 32
     assert debaters.reused_tokens > 0
-    assert debaters.linkable_tokens > 0
+    assert debaters.linked_tokens > 0
     assert debaters.priority > judge.priority
     assert debaters.critical
     assert judge.critical
@@ -72,15 +72,26 @@ def test_predicts_the_asks_of_a_debate(debate: ModuleOp) -> None:
     assert total.total_ns >= total.critical_path_ns
 
 
-def test_says_what_linking_would_save(debate: ModuleOp) -> None:
+def test_links_what_all_debaters_read_and_says_what_it_saves(debate: ModuleOp) -> None:
     plan = lower(debate, CompileOptions()).plan
     linked = [d for d in plan.of_kind("reuse") if d.subject == "prompt of Debater"]
+    assert len(linked) == 1
     costs = {option.name: option for option in linked[0].alternatives}
     assert costs["linked"].tokens is not None
     assert costs["prefix"].tokens is not None
     assert costs["linked"].tokens < costs["prefix"].tokens
-    assert "linked reuse is allowed" in linked[0].reason
-    assert linked[0].chosen == "prefix"
+    saved = costs["prefix"].tokens - costs["linked"].tokens
+    assert f"saves {saved} tokens" in linked[0].reason
+    assert linked[0].chosen == "linked"
+    row = plan.reuse[linked[0].id]
+    assert (row.prefix_tokens, row.linked_tokens) == (
+        costs["prefix"].tokens,
+        costs["linked"].tokens,
+    )
+    assert row.master == "the first member"
+    assert "others" in row.run
+    (debaters,) = [ask for ask in plan.asks if ask.agents == ("Debater",)]
+    assert debaters.prefill_tokens == row.linked_tokens
 
 
 def test_the_placement_table_covers_batch_and_context(debate: ModuleOp) -> None:

@@ -10,7 +10,7 @@ from tokenloom.backends.null import NullDevice
 from tokenloom.backends.pim.device import PimDevice
 from tokenloom.models.llama import LlamaReference
 from tokenloom.models.registry import Model
-from tokenloom.runtime.batch import Chunk, build_batch
+from tokenloom.runtime.batch import Chunk, Rows, build_batch
 from tokenloom.runtime.engine import Engine, EngineOptions
 from tokenloom.runtime.executable import ExecutableError, ModelExecutable
 from tokenloom.runtime.model_runner import ModelRunner
@@ -40,8 +40,10 @@ class Feeder:
 
     def chunk(self, context: int, tokens: list[int]) -> Chunk:
         table = self.tables[context]
+        start = table.num_tokens
         slots = extend(self.pool, table, len(tokens)).slots
-        return Chunk(np.array(tokens, np.int32), slots, table, wants_logits=True)
+        rows = Rows(np.array(tokens, np.int32), slots, start, table.frame_start)
+        return Chunk((rows,), table, wants_logits=True)
 
     def step(self, decode: dict[int, list[int]], prefill: dict[int, list[int]]):
         chunks = [

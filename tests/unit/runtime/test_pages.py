@@ -40,7 +40,7 @@ def test_a_page_is_free_after_its_last_release():
 def test_cached_pages_are_taken_last_and_the_longest_free_first():
     pool = PagePool(4)
     evicted: list[int] = []
-    pool.on_evict = evicted.append
+    pool.on_evict.append(evicted.append)
     pages = pool.allocate(4)
     for page in (0, 1, 2):
         pool.keep(page)
