@@ -21,7 +21,7 @@ from tvm.script import tirx as T
 from tokenloom.backends.kernels import pim_intrinsics as intrinsics
 from tokenloom.backends.kernels.pim_intrinsics import BANK, REGISTER, Units, rectified
 from tokenloom.backends.kernels.pim_legality import Limits, check_commands, check_schedule
-from tokenloom.backends.kernels.pim_record import commands, exposed, values
+from tokenloom.backends.kernels.pim_record import commands, values
 from tokenloom.backends.kernels.pim_scope import UnitScope
 from tokenloom.backends.pim.commands import Op
 from tokenloom.backends.pim.stack import LEVELS
@@ -160,8 +160,5 @@ def elementwise_values(name: str, operation: str, spec: KernelSpec) -> Any:
 
 
 def elementwise_commands(name: str, operation: str, spec: KernelSpec) -> Any:
-    """Return the function that writes commands.
-
-    It takes registers, those of each block before `store`, `stream` and `count` more.
-    """
-    return commands(exposed(scheduled(name, operation, ElementwiseShape.of(spec))))
+    """Return the function of the same arguments, `stream` and `count` that writes commands."""
+    return commands(scheduled(name, operation, ElementwiseShape.of(spec)))

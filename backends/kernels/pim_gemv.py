@@ -20,7 +20,7 @@ from tvm.script import tirx as T
 from tokenloom.backends.kernels import pim_intrinsics as intrinsics
 from tokenloom.backends.kernels.pim_intrinsics import BANK, BASE, OPERAND, REGISTER, Units
 from tokenloom.backends.kernels.pim_legality import Limits, check_commands, check_schedule
-from tokenloom.backends.kernels.pim_record import commands, exposed, values
+from tokenloom.backends.kernels.pim_record import commands, values
 from tokenloom.backends.kernels.pim_scope import AXES, UnitScope
 from tokenloom.backends.pim.stack import LEVELS
 from tokenloom.kernel_spec import KernelSpec
@@ -186,11 +186,8 @@ def gemv_values(name: str, spec: KernelSpec) -> Any:
 
 
 def gemv_commands(name: str, spec: KernelSpec) -> Any:
-    """Return the function that writes commands.
-
-    Its arguments are weights, inputs, results, operands, accumulators, `stream` and `count`.
-    """
-    return commands(exposed(scheduled(name, GemvShape.of(spec))))
+    """Return the function of the same arguments, `stream` and `count` that writes commands."""
+    return commands(scheduled(name, GemvShape.of(spec)))
 
 
 def _tensorize(schedule: Any, shape: GemvShape) -> None:

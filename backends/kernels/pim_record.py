@@ -41,26 +41,6 @@ def command(op: Op, **fields: Any) -> Any:
     return T.call_extern("int32", MARK, int(op), *words)
 
 
-def exposed(function: Any) -> Any:
-    """Return the function with its own buffers as last arguments, in the order they are declared.
-
-    What units hold is then seen from outside, and no pass changes the offsets that commands name.
-    """
-    root = function.body.block
-    kept = s_tir.SBlock(
-        root.iter_vars,
-        root.reads,
-        root.writes,
-        root.name_hint,
-        root.body,
-        root.init,
-        [],
-        root.match_buffers,
-        root.annotations,
-    )
-    return _with_body(function, s_tir.SBlockRealize([], True, kept), list(root.alloc_buffers))
-
-
 def values(function: Any) -> Any:
     """Return the function without its commands."""
     return _with_body(function, _rewrite(function.body, _Values()), [])

@@ -14,8 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tokenloom.backends.device import Array, DeviceError
-from tokenloom.backends.host_memory import aligned_zeros
+from tokenloom.backends.device import DeviceError
 from tokenloom.backends.pim.banks import BankArrays
 from tokenloom.backends.pim.commands import CommandStream
 from tokenloom.backends.pim.native_kernels import bound, record
@@ -163,12 +162,7 @@ class Elementwise:
 
     def stream(self) -> CommandStream:
         """Return the commands."""
-        columns = self.layout.tiles * self.layout.registers
-        shape = (columns, *self.layout.units, self.layout.stack.unit.lanes)
-        registers: list[Array] = [
-            aligned_zeros(shape, "float16") for _ in range(OPERANDS[self.operation])
-        ]
-        words = record(self._spec("_commands"), [*self.arrays, *registers])
+        words = record(self._spec("_commands"), self.arrays)
         name = f"{self.operation} {self.layout.elements}"
         return program(name, self.machine, words, self.first_row)
 

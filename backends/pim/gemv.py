@@ -112,7 +112,7 @@ class Gemv:
         """Return the commands; they are the same for every vector."""
         spec = gemv_spec(self.layout, self.schedule, self.arithmetic, "pim_gemv_commands")
         arrays = self.arrays(np.zeros(self.layout.inputs, np.float32))
-        words = record(spec, [*arrays, *self._unit_arrays()])
+        words = record(spec, arrays)
         name = f"gemv {self.layout.outputs}x{self.layout.inputs} {self.arithmetic}"
         return program(name, self.machine, words, self.first_row)
 
@@ -132,12 +132,6 @@ class Gemv:
         if self.arithmetic == "fp16":
             return self.layout.gather(results)
         return self.layout.outputs_of(results).astype(ARITHMETIC[self.arithmetic].register)
-
-    def _unit_arrays(self) -> list[Array]:
-        """Return what units hold, by operand and by accumulator."""
-        types = ARITHMETIC[self.arithmetic]
-        operands = aligned_zeros((self.layout.padded_chunks, self.layout.lanes), types.element.name)
-        return [operands, self._accumulators(types.register.name)]
 
     def _accumulators(self, dtype: str) -> Array:
         groups = self.layout.output_tiles * self.layout.registers

@@ -11,7 +11,7 @@ import pytest
 import tvm
 
 from tokenloom.backends.kernels.pim_gemv import GemvShape, scheduled
-from tokenloom.backends.kernels.pim_record import MARK, commands, exposed, values
+from tokenloom.backends.kernels.pim_record import MARK, commands, values
 from tokenloom.backends.pim.commands import CommandStream, Op
 from tokenloom.backends.pim.gemv import Gemv
 from tokenloom.backends.pim.gemv_layout import GemvLayout, GemvSchedule
@@ -61,7 +61,7 @@ def test_each_command_stands_beside_its_arithmetic(stack: PimStack):
     """Taking the commands away leaves only arithmetic, taking that away leaves only commands."""
     function = function_of(stack, BASE)
     both, computing = function.script(), values(function).script()
-    recording = commands(exposed(function)).script()
+    recording = commands(function).script()
     assert both.count(MARK) == 3
     assert MARK not in computing
     assert "float16x16" in computing
