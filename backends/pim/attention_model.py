@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from math import ceil, prod
 
 from tokenloom.backends.pim.constraints import Constraints
+from tokenloom.backends.pim.gemv_model import with_refreshes
 from tokenloom.backends.pim.layout import PAGE_TOKENS
 from tokenloom.backends.pim.schedule import SEGMENT_TOKENS, AttentionSchedule, slots_of
 from tokenloom.backends.pim.stack import PimStack
@@ -42,7 +43,7 @@ def schedule_cycles(
     if len(work) % 2:
         end += model.alone_cycles(work[-1])
     end += (-(-len(work) // 2) - 1) * model.switch + model.tail
-    return end + model.refresh * (end // (stack.timing.refi_cycles - model.refresh))
+    return with_refreshes(end, model.refresh, stack.timing.refi_cycles)
 
 
 Work = tuple[int, int]

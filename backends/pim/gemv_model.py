@@ -29,7 +29,12 @@ def gemv_cycles(layout: GemvLayout, schedule: GemvSchedule, refresh: bool = True
     hidden = channel.to_other_row if schedule.level == "bank" else rules.unit
     cost = rules.precharge_to_refresh + rules.refresh + rules.read_to_precharge + rules.to_read
     cost -= hidden
-    return end + cost * (end // (timing.refi_cycles - cost))
+    return with_refreshes(end, cost, timing.refi_cycles)
+
+
+def with_refreshes(end: int, cost: int, every: int) -> int:
+    """Return an end moved by the refreshes that are due before it, the n-th at n * `every`."""
+    return end + cost * max(0, (end - cost) // (every - cost))
 
 
 @dataclass

@@ -53,12 +53,16 @@ def test_the_closed_form_of_a_product_is_near_the_event_model(
     assert abs(gemv_cycles(layout, schedule, refresh) / event - 1) < 0.06
 
 
-def test_the_closed_form_is_exact_for_units_at_banks_that_stay_in_few_rows():
+@pytest.mark.parametrize("refresh", [False, True])
+@pytest.mark.parametrize("outputs", [4096, 20000])
+def test_the_closed_form_is_exact_for_units_at_banks_that_stay_in_few_rows(
+    outputs: int, refresh: bool
+):
+    """20,000 outputs end just before the first refresh is due."""
     stack, schedule = one_stack("this-host-pim"), GemvSchedule(8, 4)
-    layout = GemvLayout.of(stack, 4096, 1024, schedule)
-    assert gemv_cycles(layout, schedule, refresh=False) == gemv_event(
-        stack, layout, schedule, refresh=False
-    )
+    layout = GemvLayout.of(stack, outputs, 500, schedule)
+    event = gemv_event(stack, layout, schedule, refresh)
+    assert gemv_cycles(layout, schedule, refresh) == event
 
 
 def test_a_search_keeps_away_from_orders_that_reopen_rows():
