@@ -10,6 +10,7 @@ from tokenloom.bench.report import Report
 EXPERIMENTS: Mapping[str, str] = {
     "compile": "how long compiling takes, and that it is linear in the number of asks",
     "engine": "prefill and decode tokens per second beside transformers, and exact beside fast",
+    "pim": "cycles, energy, systems, values and speed of the HBM-PIM backend beside references",
 }
 
 

@@ -18,6 +18,7 @@ from tokenloom.backends.pim.interpreter import interpret
 from tokenloom.backends.pim.stack import PimStack
 from tokenloom.backends.pim.stack_state import StackState
 from tokenloom.bench.golden_gemv import INPUTS, ROWS, golden_gemv
+from tokenloom.bench.pim_attention import Decode
 from tokenloom.bench.report import ResultTable, Sample, measure
 
 MACHINE = "hbm2-pim"
@@ -44,11 +45,15 @@ class Speed:
 def table(quick: bool = False) -> ResultTable:
     """Return compiled against interpreted kernels; `quick` repeats less."""
     found = ResultTable(
-        f"Compiled kernels against the plain interpreter, {MACHINE}",
+        f"Compiled kernels against the plain interpreter of their commands, {MACHINE}",
         ("kernel", "compiled ms (spread)", "interpreted ms (spread)", "times", "values differ"),
     )
     found.rows += [row(speed) for speed in speeds(repeats=3 if quick else 9)]
-    found.remarks.append(f"Bar: at least {BAR} times; no value differs.")
+    found.rows.append(_attention(512 if quick else 4096))
+    found.remarks.append(
+        f"Bar: at least {BAR} times; no value differs. Attention's values are compared in"
+        " tests/unit/backends/pim/test_kernel_stream.py; its banks are those of this-host-pim."
+    )
     return found
 
 
@@ -59,6 +64,14 @@ def row(speed: Speed) -> tuple[str, ...]:
         for sample in (speed.compiled, speed.interpreted)
     )
     return (speed.kernel, *times, f"{speed.ratio:,.0f}", f"{speed.differ:,}")
+
+
+def _attention(length: int) -> tuple[str, ...]:
+    """Return the line of a decode row of 32 heads over `length` tokens."""
+    decode = Decode(heads=32, length=length, head_dim=128)
+    compiled, interpreted = decode.compiled(9), decode.interpreted()
+    *line, _ = row(Speed(f"attention, 32 heads, {length:,} tokens", compiled, interpreted, 0))
+    return (*line, "")
 
 
 def speeds(repeats: int) -> list[Speed]:

@@ -10,11 +10,23 @@ from functools import cache
 
 from rich.console import Console
 
+FILE_WIDTH = 160
+"""Columns that a table may take where no terminal cuts it."""
+
 
 @cache
 def output_console() -> Console:
     """Return the console of what was asked for."""
     return _plain(stderr=False)
+
+
+@cache
+def table_console() -> Console:
+    """Return the console of wide tables: a file or a pipe gets lines as long as they need."""
+    console = _plain(stderr=False)
+    if not console.is_terminal:
+        console.width = max(console.width, FILE_WIDTH)
+    return console
 
 
 @cache

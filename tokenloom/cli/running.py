@@ -16,7 +16,7 @@ from tokenloom.cli.compiling import (
     options_of,
     show_warnings,
 )
-from tokenloom.cli.console import error_console, output_console, stdout_for_results
+from tokenloom.cli.console import error_console, output_console, stdout_for_results, table_console
 from tokenloom.cli.run_view import RunView, summary
 
 if TYPE_CHECKING:
@@ -119,11 +119,11 @@ def bench(
     if as_json:
         typer.echo(json.dumps(report.to_json()))
         return
-    output_console().print(", ".join(f"{k} {v}" for k, v in report.machine.items()), style="dim")
+    table_console().print(", ".join(f"{k} {v}" for k, v in report.machine.items()), style="dim")
     for table in report.tables:
-        output_console().print(draw(table))
+        table_console().print(draw(table))
         for remark in table.remarks:
-            output_console().print(remark)
+            table_console().print(remark)
 
 
 def draw(result: ResultTable) -> Table:
