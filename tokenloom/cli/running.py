@@ -16,7 +16,7 @@ from tokenloom.cli.compiling import (
     options_of,
     show_warnings,
 )
-from tokenloom.cli.console import error_console, output_console, stdout_for_results, table_console
+from tokenloom.cli.console import error_console, stdout_for_results, table_console
 from tokenloom.cli.run_view import RunView, summary
 
 if TYPE_CHECKING:
