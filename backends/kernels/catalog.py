@@ -20,6 +20,7 @@ from tokenloom.backends.kernels import (
     pim_elementwise,
     pim_gemv,
     pim_record,
+    pim_totals,
 )
 from tokenloom.backends.kernels.cpu import Cpu
 from tokenloom.backends.kernels.packing import tile_for, uses_bfloat16
@@ -69,6 +70,10 @@ def _commands(make: Callable[[str, KernelSpec], Any]) -> Make:
     return lambda name, spec, _: pim_record.commands(make(name, spec))
 
 
+def _totals(make: Callable[[str, KernelSpec], Any]) -> Make:
+    return lambda name, spec, _: pim_totals.totals(make(name, spec), PimShape.of(spec))
+
+
 FUNCTIONS: Mapping[str, Make] = {
     "embed": lambda name, s, _: elementwise.embed(name, s.dim("vocab"), s.dim("hidden")),
     "rms_norm": lambda name, s, _: norm.rms_norm(name, s.dim("hidden"), s.attr("eps")),
@@ -83,12 +88,14 @@ FUNCTIONS: Mapping[str, Make] = {
     "take_rows": lambda name, s, _: elementwise.take_rows(name, s.dim("hidden")),
     "pim_append": _values(_pim_append),
     "pim_append_commands": _commands(_pim_append),
+    "pim_append_totals": _totals(_pim_append),
     "pim_gemv": lambda name, s, _: pim_gemv.gemv_values(name, s),
     "pim_gemv_commands": lambda name, s, _: pim_gemv.gemv_commands(name, s),
     **{f"pim_{name}": _pim_elementwise(name, commands=False) for name in PIM_ELEMENTWISE},
     **{f"pim_{name}_commands": _pim_elementwise(name, commands=True) for name in PIM_ELEMENTWISE},
     "pim_attention": _values(_pim_attention),
     "pim_attention_commands": _commands(_pim_attention),
+    "pim_attention_totals": _totals(_pim_attention),
 }
 """The maker of each operation's function."""
 

@@ -24,6 +24,7 @@ level of the units change bits. It knows nothing of requests beyond their page t
 
 from __future__ import annotations
 
+from functools import lru_cache
 from types import SimpleNamespace
 from typing import Any
 
@@ -61,6 +62,10 @@ from tokenloom.backends.kernels.pim_units import BANK, BASE, OPERAND, REGISTER, 
 from tokenloom.backends.kernels.vector import LANES, NEGATIVE, constant, lanes
 from tokenloom.backends.pim.commands import ON, Op
 from tokenloom.backends.pim.schedule import SEGMENT_PAGES
+
+
+KEPT_FUNCTIONS = 8
+"""Scheduled functions that are kept."""
 
 
 def place_of(b: Any, page: Any, column: Any) -> tuple[Any, ...]:
@@ -256,10 +261,10 @@ def attention(name: str, plan: AttentionPlan) -> Any:
     Behind `out` it takes `sums` [n, query heads, 2], to which it writes the largest score of each
     row and query head and the sum of its weights; `stripe` stands before `first` and `n`.
     """
-    return _scheduled(_function(name, plan), plan)
+    return _scheduled(plan).with_attr("global_symbol", name)
 
 
-def _function(name: str, plan: AttentionPlan) -> Any:
+def _function(plan: AttentionPlan) -> Any:
     shape = plan.shape
     half, width = shape.head_dim // 2, shape.num_heads * shape.head_dim
 
@@ -283,7 +288,7 @@ def _function(name: str, plan: AttentionPlan) -> Any:
         first: T.int32,
         n: T.int32,
     ):
-        T.func_attr({"tirx.noalias": True, "global_symbol": name})
+        T.func_attr({"tirx.noalias": True, "global_symbol": "main"})
         sizes = T.meta_var([T.int32() for _ in range(12)])
         key_rows = T.int64()
         value_rows = T.int64()
@@ -329,9 +334,13 @@ def _function(name: str, plan: AttentionPlan) -> Any:
     return main
 
 
-def _scheduled(function: Any, plan: AttentionPlan) -> Any:
-    """Bind the loops of both blocks to the units of the plan's level, and name their intrinsics."""
-    schedule: Any = Schedule(tvm.IRModule({"main": function}))
+@lru_cache(KEPT_FUNCTIONS)
+def _scheduled(plan: AttentionPlan) -> Any:
+    """Bind the loops of both blocks to the units of the plan's level, and name their intrinsics.
+
+    The function is kept for its other lowerings, since it takes longer to make than to compile.
+    """
+    schedule: Any = Schedule(tvm.IRModule({"main": _function(plan)}))
     for kind, intrinsic in (("score", mac_tree(plan)), ("context", mac_lanes(plan))):
         loops = schedule.get_loops(_block(schedule, kind))
         page, again, number, head, channel, group, bank, lane = loops[-8:]

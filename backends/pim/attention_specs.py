@@ -6,6 +6,7 @@ It knows how a spec is filled in, and nothing of how a kernel is built.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from tokenloom.backends.pim.schedule import AttentionSchedule
 from tokenloom.backends.pim.stack import LEVELS, PimStack
@@ -31,17 +32,21 @@ class Heads:
         return self.num_heads // self.num_kv_heads
 
 
-def append_spec(stack: PimStack, heads: Heads, commands: bool = False) -> KernelSpec:
-    """Return the spec of `pim_append`, or of what writes its commands."""
-    op = "pim_append_commands" if commands else "pim_append"
+Lowering = Literal["values", "commands", "totals"]
+"""What a kernel does: compute, write its commands, or add them up."""
+
+
+def append_spec(stack: PimStack, heads: Heads, lowering: Lowering = "values") -> KernelSpec:
+    """Return the spec of `pim_append` in one of its lowerings."""
+    op = _operation("pim_append", lowering)
     return KernelSpec(op, tuple(sorted(_dims(stack, heads).items())), device="pim")
 
 
 def attention_spec(
-    stack: PimStack, heads: Heads, schedule: AttentionSchedule, commands: bool = False
+    stack: PimStack, heads: Heads, schedule: AttentionSchedule, lowering: Lowering = "values"
 ) -> KernelSpec:
-    """Return the spec of `pim_attention` by a schedule, or of what writes its commands."""
-    op = "pim_attention_commands" if commands else "pim_attention"
+    """Return the spec of `pim_attention` by a schedule, in one of its lowerings."""
+    op = _operation("pim_attention", lowering)
     dims = _dims(stack, heads) | {
         "level": LEVELS.index(schedule.level),
         "pass_major": int(schedule.pass_major),
@@ -49,6 +54,10 @@ def attention_spec(
         "heads_together": schedule.heads_together,
     }
     return KernelSpec(op, tuple(sorted(dims.items())), device="pim")
+
+
+def _operation(op: str, lowering: Lowering) -> str:
+    return op if lowering == "values" else f"{op}_{lowering}"
 
 
 def _dims(stack: PimStack, heads: Heads) -> dict[str, int]:

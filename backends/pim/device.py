@@ -1,6 +1,7 @@
 """The PIM device: KV pages in the banks of a memory stack, attention where they lie.
 
-Its stack is simulated in this machine's memory, values and layout but no time. Pools of KV pages
+Its stack is simulated in this machine's memory: values and layout here, commands, time and energy
+of each launch by `meter`, all from one function (`kernels/pim_attention.py`). Pools of KV pages
 are float16 buffers of tier `pim`; other buffers of that tier lie interleaved over the banks. Tier
 `dense` is the base die's memory: activations, page tables and rotary tables. It runs operations on
 KV pages only: a processor runs the rest of the model.
@@ -8,7 +9,7 @@ KV pages only: a processor runs the rest of the model.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from threading import Lock
 from typing import cast
@@ -30,10 +31,17 @@ from tokenloom.backends.kernels.build import OnBuild, build, symbol_of
 from tokenloom.backends.kernels.native import Call, NativeFunction, TensorView
 from tokenloom.backends.ledger import Ledger
 from tokenloom.backends.machine import load_machine
-from tokenloom.backends.pim.attention_specs import Heads, append_spec, attention_spec
+from tokenloom.backends.pim.attention_specs import (
+    Heads,
+    Lowering,
+    append_spec,
+    attention_spec,
+)
 from tokenloom.backends.pim.banks import BankArrays
 from tokenloom.backends.pim.geometry import StackGeometry
 from tokenloom.backends.pim.layout import PAGE_TOKENS, KvLayout
+from tokenloom.backends.pim.merge import PartialAttention, Single
+from tokenloom.backends.pim.meter import MeteredKernel, PimMeter
 from tokenloom.backends.pim.schedule import default_schedule
 from tokenloom.backends.pim.stack import PimStack
 from tokenloom.backends.pim.storage import (
@@ -70,7 +78,8 @@ class _BoundCall:
     call: Call
     max_rows: int
     leading: tuple[int, ...]
-    sums: Array | None
+    sums: Array
+    metered: MeteredKernel
 
 
 class PimDevice(Device):
@@ -91,6 +100,7 @@ class PimDevice(Device):
         self.mode = mode
         self.stack: PimStack = stack
         self.on_build = on_build
+        self.meter = PimMeter()
         self.stripe_pages = -(-stack.stripe_tokens // PAGE_TOKENS)
         self.banks = BankArrays(StackGeometry.of(stack))
         sizes = {"pim": stack.capacity_bytes, "dense": stack.base_die_bytes}
@@ -175,7 +185,8 @@ class PimDevice(Device):
             if spec.dim("page_tokens") != PAGE_TOKENS:
                 raise DeviceError(f"pim: {spec} must have pages of {PAGE_TOKENS} tokens")
             built = self._function_spec(spec)
-            path = build([built], on_build=self.on_build)[0]
+            totals = self._function_spec(spec, "totals")
+            path, _ = build([built, totals], on_build=self.on_build)
             function = NativeFunction(path, symbol_of(built), spec.op == "kv_append")
             self._kernels[spec] = PimKernel(checks, function)
         return self._kernels[spec]
@@ -191,8 +202,37 @@ class PimDevice(Device):
             if bound is None:
                 bound = kernel.calls[buffers] = self._bind(kernel, arguments)
             kernel.checks.check_scalars(scalars, bound.max_rows)
-            bound.call((*bound.leading, *cast("Sequence[int]", scalars)))
+            given = (*bound.leading, *cast("Sequence[int]", scalars))
+            bound.call(given)
+            self.meter.add(bound.metered, given)
             return self._ledger.event()
+
+    def attend_partial(self, kernel: Kernel, arguments: Sequence[Argument]) -> PartialAttention:
+        """Run attention and return it in a form that merges with attention over other tokens.
+
+        Of rows `first` to `first + n`: [n, heads], outputs [n, heads, head dimension].
+        """
+        self.launch(kernel, arguments)
+        if not (isinstance(kernel, PimKernel) and kernel.spec.op.startswith("attention_")):
+            raise DeviceError(f"pim: {kernel.spec.op} has no partial results; attention has")
+        count = kernel.checks.num_buffers
+        buffers = tuple(arguments[:count])
+        first, rows = cast("Sequence[int]", arguments[count:])
+        sums = kernel.calls[buffers].sums[first : first + rows]
+        out = self.read(cast("Buffer", buffers[-1]), first, first + rows)
+        total: Single = sums[..., 1].copy()
+        maximum: Single = np.where(total > 0, sums[..., 0], -np.inf).astype(np.float32)
+        output = out.reshape(*total.shape, kernel.spec.dim("head_dim"))
+        return PartialAttention.of_normalized(maximum, total, output)
+
+    def figures(self) -> Mapping[str, float]:
+        """Return what all launches so far would have taken on the modelled stack."""
+        return {
+            "time_ms": self.meter.time_ns / 1e6,
+            "energy_mj": sum(self.meter.energy_j.values()) * 1e3,
+            "launches": self.meter.launches,
+            "unit_commands": self.meter.unit_commands,
+        }
 
     def wait(self, event: Event) -> None:
         """Check that the event is this device's; its work is done."""
@@ -209,14 +249,14 @@ class PimDevice(Device):
             return KvPool(self.banks, shape, self.stripe_pages)
         return InterleavedRows(self.banks, shape, dtype)
 
-    def _function_spec(self, spec: KernelSpec) -> KernelSpec:
-        """Return the spec of the compiled function: the operation's sizes and the stack's."""
+    def _function_spec(self, spec: KernelSpec, lowering: Lowering = "values") -> KernelSpec:
+        """Return the spec of a compiled function: the operation's sizes and the stack's."""
         heads = Heads.of(spec)
         KvLayout(self.banks.geometry, 0, heads.num_kv_heads, heads.head_dim, self.stripe_pages)
         if spec.op == "kv_append":
-            return append_spec(self.stack, heads)
+            return append_spec(self.stack, heads, lowering)
         schedule = default_schedule(self.stack, heads.head_dim, heads.per_kv)
-        return attention_spec(self.stack, heads, schedule)
+        return attention_spec(self.stack, heads, schedule, lowering)
 
     def _bind(self, kernel: PimKernel, arguments: Sequence[Argument]) -> _BoundCall:
         checks = kernel.checks
@@ -225,15 +265,21 @@ class PimDevice(Device):
         named = dict(zip((a.name for a in checks.schema.buffers), buffers, strict=True))
         keys, values = self._bind_pools(kernel.spec, named["keys"], named["values"])
         arrays = [_kernel_array(buffer) for buffer in buffers]
-        leading, sums = (keys.layout.stripe,), None
+        leading = (keys.layout.stripe,)
+        sums = np.zeros((0, 0, 2), np.float32)
         if kernel.spec.op == "kv_append":
             leading = (*leading, keys.rows.start, values.rows.start)
+            tables = [named["slots"]]
         else:
             sums = np.zeros((len(arrays[-1]), kernel.spec.dim("num_heads"), 2), np.float32)
             arrays.append(sums)
+            tables = buffers[1:8]
         views = [TensorView(array) for array in arrays]
         call = Call(kernel.function, views, len(leading) + len(checks.schema.scalars))
-        return _BoundCall(call, max_rows, leading, sums)
+        spec = self._function_spec(kernel.spec, "totals")
+        held = [_kernel_array(buffer) for buffer in tables]
+        metered = MeteredKernel(self.stack, spec, held, arrays)
+        return _BoundCall(call, max_rows, leading, sums, metered)
 
     def _bind_pools(
         self, spec: KernelSpec, keys_buffer: Buffer, values_buffer: Buffer

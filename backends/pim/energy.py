@@ -102,6 +102,39 @@ def attention_energy(
     return EnergyReport(meter.pj_to_j())
 
 
+@dataclass(frozen=True)
+class CommandSums:
+    """What a launch's commands come to.
+
+    Banks opened, bytes by way, tokens of softmaxes, refreshes of a channel, and how long `stacks`
+    were in use. `query_bytes` are of `moved_bytes`.
+    """
+
+    opened_banks: int
+    unit_bytes: int
+    moved_bytes: int
+    query_bytes: int
+    bus_bytes: int
+    softmax_tokens: int
+    refreshes: int
+    cycles: int
+    stacks: int
+
+
+def energy_of(stack: PimStack, sums: CommandSums, element_bytes: int = 2) -> EnergyReport:
+    """Return the energy of what was added up without a stream; `refresh` without reopened rows."""
+    meter = _Meter(stack)
+    meter.rows(sums.opened_banks)
+    meter.units(sums.unit_bytes)
+    meter.macs(sums.unit_bytes, element_bytes)
+    meter.moves(sums.moved_bytes, sums.query_bytes)
+    meter.bus(sums.bus_bytes)
+    meter.softmax(sums.softmax_tokens)
+    meter.refreshes(sums.refreshes, 0)
+    meter.standing(sums.cycles, sums.stacks)
+    return EnergyReport(meter.pj_to_j())
+
+
 def _refreshes(
     stack: PimStack, heads: int, length: int, head_dim: int, element_bytes: int, heads_per_kv: int
 ) -> int:

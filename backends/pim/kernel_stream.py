@@ -81,7 +81,7 @@ def launch_stream(
     DeviceError: the stack cannot run the schedule.
     """
     check_schedule(stack, heads.head_dim, heads.per_kv, schedule)
-    spec = attention_spec(stack, heads, schedule, commands=True)
+    spec = attention_spec(stack, heads, schedule, "commands")
     first, count = rows or (0, len(tables.positions))
     arrays = [*_inputs(heads, tables), *_banks(pools.layout), *_outputs(heads, tables)]
     scalars = (pools.layout.stripe, first, count)
