@@ -145,7 +145,19 @@ class _Replay:
                 return self._meet(one, other)
             if a != b and ALL not in (a, b):
                 return False
+            if (
+                depth == 1
+                and a != b
+                and max(a, b) >= self.stack.pim_sids
+                and self._computes(one, other)
+            ):
+                return False
         return True
+
+    @staticmethod
+    def _computes(one: Command, other: Command) -> bool:
+        """Whether the one of two commands that names no SID means those that compute."""
+        return (one if one.sid == ALL else other).op in UNIT_OPS
 
     def _banks(self, command: Command) -> slice:
         """Return the banks of a group that a command touches."""

@@ -1,7 +1,8 @@
-"""Cycles of kernels on a memory stack in closed form: what `timing` finds command by command.
+"""Cycles of attention on a memory stack in closed form: what `timing` finds command by command.
 
-Attention is that of `attacc_stream`. It steps through rows and refreshes, not through commands,
-and agrees with the event model to the cycle for one head without refresh at bank level.
+The mapping is that of `attacc_stream`. It steps through rows and refreshes, not through commands.
+One head a channel agrees with the event model to the cycle at bank and bank-group level; several
+agree within 6 %, as does buffer level from a row in every bank on (shorter heads by 20 %).
 """
 
 from __future__ import annotations

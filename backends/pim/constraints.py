@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Literal
 
+from tokenloom.backends.pim.errors import StreamError
 from tokenloom.backends.pim.stack import PimStack
 
 Compat = Literal["attacc"]
@@ -27,7 +28,8 @@ class Constraints:
     `unit`: two commands of units. `column_*`: two column commands of a bank group, of a SID, of a
     pseudo channel. `activate_*` likewise; `four_activates` spans five activates of one bank in a
     SID. `probability`: two MV_GB. `refresh_every` is 0 where nothing is refreshed;
-    a refresh may be late by `refresh_wait` to use up open rows.
+    a refresh may be late by `refresh_wait` to use up open rows. `*_elements` of the base die's
+    memory are read by one WR_GB and one MV_GB.
     """
 
     unit: int
@@ -61,12 +63,22 @@ class Constraints:
     read_latency: int
     write_latency: int
     softmax_per_token: float
+    operand_elements: int
+    slot_elements: int
     transfer_bytes: float
     dma_bytes: float
 
     @classmethod
     def of(cls, stack: PimStack, compat: Compat | None = None, refresh: bool = True) -> Constraints:
-        """Take them from a description; `compat` see `timing`."""
+        """Take them from a description; `compat` see `timing`.
+
+        StreamError: refreshes take longer than the time between two.
+        """
+        if refresh and refresh_cycles(stack) >= stack.timing.refi_cycles:
+            raise StreamError(
+                f"a refresh takes {refresh_cycles(stack)} cycles and one is due every"
+                f" {stack.timing.refi_cycles}; the stack can do nothing else"
+            )
         timing, original = stack.timing, compat == "attacc"
         write = timing.cwl_cycles + timing.bl_cycles
         bus = timing.cl_cycles + timing.bl_cycles + WRITE_PREAMBLE - timing.cwl_cycles
@@ -104,6 +116,8 @@ class Constraints:
             read_latency=timing.cl_cycles + timing.bl_cycles,
             write_latency=write,
             softmax_per_token=timing.softmax_per_token_cycles,
+            operand_elements=stack.unit.lanes,
+            slot_elements=stack.unit.lanes * slots(stack),
             transfer_bytes=stack.bandwidth_bytes_per_s * cycle_s,
             dma_bytes=stack.dma_bandwidth_bytes_per_s * cycle_s,
         )
@@ -122,3 +136,9 @@ def refresh_cycles(stack: PimStack) -> int:
     if timing.rfc_cycles:
         return timing.rfc_cycles
     return timing.rfc_bank_cycles + (stack.bank_groups * stack.banks - 1) * timing.rrefd_cycles
+
+
+def slots(stack: PimStack) -> int:
+    """Return how many slots a channel has: units work on as many tokens at a time."""
+    groups = stack.pim_sids * stack.bank_groups if stack.level != "buffer" else 1
+    return stack.pseudo_channels * groups

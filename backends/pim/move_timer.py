@@ -56,7 +56,12 @@ class MoveTimer:
         self.softmaxes: list[_Softmax] = []
         self.number = self.issued = self.busy = 0
         self.last, self.path_free, self.arrived, self.done = -1, 0, 0, 0
-        self.last_op: int | None = None
+        self.intervals: dict[int, int] = {
+            Op.WR_GB: rules.operand_write,
+            Op.MV_GB: rules.probability,
+            Op.MV_SB: rules.move,
+        }
+        self.last_of: dict[int, int] = dict.fromkeys(_ON_PATH, NEVER)
 
     def add(self, index: int, record: tuple[int, ...], earliest: int) -> None:
         """Queue a move that may issue from `earliest` on."""
@@ -97,26 +102,21 @@ class MoveTimer:
         """Return the cycle from which the path and the base die's memory allow a move."""
         cycle = NEVER
         if move.op in _ON_PATH:
-            cycle = self.path_free + self._extra(move.op)
+            cycle = max(self.path_free, self.last_of[move.op] + self.intervals[move.op])
         elif move.op in (Op.DMA, Op.GATHER, Op.BCAST):
             cycle = self.path_free
         if move.op == Op.SFM:
             cycle = self.arrived
-        if move.op in (Op.MV_GB, Op.SFM):
+        if move.op in (*_INTO, Op.SFM):
             cycle = max(cycle, self._softmax_done(move))
         return cycle
 
-    def _extra(self, op: int) -> int:
-        """Return what two moves of one kind need beyond the path's interval."""
-        if op != self.last_op or op == Op.MV_SB:
-            return 0
-        interval = self.rules.operand_write if op == Op.WR_GB else self.rules.probability
-        return interval - self.rules.move
-
     def _softmax_done(self, move: _Move) -> int:
-        address = move.record[_ADDRESS]
+        """Return when the last softmax is done whose result a move reads, or for one, at all."""
+        rules, address = self.rules, move.record[_ADDRESS]
+        size = rules.operand_elements if move.op == Op.WR_GB else rules.slot_elements
         for softmax in reversed(self.softmaxes):
-            if move.op == Op.SFM or softmax.start <= address < softmax.stop:
+            if move.op == Op.SFM or (softmax.start < address + size and address < softmax.stop):
                 return softmax.done
         return NEVER
 
@@ -125,6 +125,7 @@ class MoveTimer:
         rules, record, taken = self.rules, move.record, 0
         if move.op in _ON_PATH:
             taken = rules.move
+            self.last_of[move.op] = cycle
             if move.op == Op.MV_SB:
                 self.read[record[_DST]] = cycle + 1
                 self.arrived = cycle + taken
@@ -139,6 +140,6 @@ class MoveTimer:
             taken = rules.duration(record[_BYTES], dma=move.op == Op.DMA)
             self.done = max(self.done, cycle + taken - 1)
         if taken:
-            self.last_op, self.path_free = move.op, cycle + taken
+            self.path_free = cycle + taken
             self.busy += taken
         self.done = max(self.done, cycle)

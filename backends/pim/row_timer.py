@@ -86,7 +86,7 @@ class RowTimer:
                 by = self.opened_by[bank]
                 if by is not None:
                     self.to_reopen[bank] = by
-            cycle = self._precharge(tuple(opened))
+            cycle = self._precharge(tuple(range(len(self.open))))  # it closes all, so waits for all
             self.inserted.append((index, row_record(Op.PRE), cycle))
         cycle = max(self.refresh_at, self.refreshed, self.floor)
         cycle = max(cycle, max(self.precharged) + self.rules.precharge_to_refresh)

@@ -94,6 +94,8 @@ class _OpenRows:
         self.done.add(scope)
         wide: Scope = (scope[0], ALL, ALL, scope[3])
         alike = [known for known in self.open if _overlap(known, wide)]
+        if not all(_contains(wide, known) for known in alike):
+            return [self._close(channel, scope, [scope])]
         if not all(known in self.done for known in alike):
             return []
         if len(alike) == self.groups:
@@ -127,6 +129,11 @@ def _row_scope(record: Record, stack: PimStack) -> Scope:
 def _overlap(one: Scope, other: Scope) -> bool:
     """Whether some bank is in both scopes."""
     return all(a in (ALL, b) or b == ALL for a, b in zip(one, other, strict=True))
+
+
+def _contains(wide: Scope, scope: Scope) -> bool:
+    """Whether all banks of a scope are in a wider one."""
+    return all(a in (ALL, b) for a, b in zip(wide, scope, strict=True))
 
 
 def _row_command(op: Op, channel: int, scope: Scope, row: int = 0) -> Record:

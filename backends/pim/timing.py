@@ -26,6 +26,7 @@ row to be opened, but no longer than a refresh takes; then it closes rows and op
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -54,13 +55,15 @@ from tokenloom.backends.pim.stack import PimStack
 
 __all__ = ["TimedStream", "time_stream"]
 
-_PSEUDO_CHANNEL, _BANK, _DST, _SRC, _FLAGS = (
-    FIELDS.index(name) for name in ("pseudo_channel", "bank", "dst", "src", "flags")
+_PSEUDO_CHANNEL, _BANK, _DST, _SRC, _ADDRESS, _FLAGS = (
+    FIELDS.index(name) for name in ("pseudo_channel", "bank", "dst", "src", "address", "flags")
 )
 _MULTIPLY = (Op.MAC_TREE, Op.MAC_LANES, Op.MAC)
 _WRITES = (Op.WR, Op.STORE)
 _ROW_OPS = (Op.ACT, Op.PRE, Op.REF)
 _MOVES = (Op.WR_GB, Op.MV_GB, Op.MV_SB, Op.SFM, Op.ROT, Op.DMA, Op.GATHER, Op.BCAST)
+_IN_FLIGHT = 32
+"""More RDs than can be on their way at once: a read latency over the shortest column spacing."""
 Record = tuple[int, ...]
 
 
@@ -120,6 +123,7 @@ class _ChannelTimer:
         self.write_in_pc, self.read_in_pc = [NEVER] * pseudo_channels, [NEVER] * pseudo_channels
         self.register_ready: dict[int, int] = {}
         self.entry_read: dict[int, int] = {}
+        self.arriving: deque[tuple[int, int]] = deque(maxlen=_IN_FLIGHT)
         self.floor, self.unit_ready, self.last_column, self.end = 1, 1, -1, 0
         self.computing = self.switched = False
         self.num_units = self.num_bursts = 0
@@ -215,12 +219,23 @@ class _ChannelTimer:
         self.moves.flush()
         op, place = record[0], self._place(record)
         cycle = max(self._earliest(index, place, op == Op.WR), self.moves.path_free)
+        if op == Op.WR:
+            cycle = max(cycle, self.moves.done + 1, self._read_by(record[_ADDRESS]))
         cycle = self._take(index, place, cycle, op == Op.WR)
         latency = self.rules.write_latency if op == Op.WR else self.rules.read_latency
-        self.moves.path_free, self.moves.last_op = cycle + self.rules.burst, None
-        self.moves.last = cycle if op == Op.WR else cycle + latency
+        self.moves.path_free = cycle + self.rules.burst
+        known = cycle if op == Op.WR else cycle + latency
+        self.moves.last = max(self.moves.last, known)
+        if op == Op.RD:
+            self.arriving.append((record[_ADDRESS], cycle + latency))
         self.num_bursts += 1
         self.end = max(self.end, cycle + latency)
+
+    def _read_by(self, address: int) -> int:
+        """Return when what the last RDs bring is there, if a WR of `address` sends it on."""
+        size = self.rules.operand_elements
+        ready = [done for start, done in self.arriving if abs(start - address) < size]
+        return max(ready, default=NEVER)
 
     def _earliest(self, index: int, place: Place, write: bool) -> int:
         """Return the cycle from which order, barriers, rows and column spacing allow a column."""

@@ -33,7 +33,8 @@ def moving_pj_per_byte(stack: PimStack, level: str) -> float:
     """What a byte costs that units read: all but arithmetic, moves, refresh and standing by."""
     still = replace(stack.energy, buffer_pj_per_byte=0, mac_pj=0, softmax_pj_per_token=0)
     count = 32 * {"bank": 1, "bank-group": 4, "buffer": 32}[level]
-    scopes = {"bank": [{}], "bank-group": [{"bank": bank} for bank in range(4)]}
+    scopes: dict[str, list[dict[str, int]]] = {"bank": [{}]}
+    scopes["bank-group"] = [{"bank": bank} for bank in range(4)]
     scopes["buffer"] = [
         {"sid": sid, "bank_group": group, "bank": bank}
         for sid in range(2)
