@@ -1,8 +1,9 @@
-"""Cycles of attention on a memory stack in closed form: what `timing` finds command by command.
+"""Cycles of attention and element-wise operations in closed form: what `timing` finds by command.
 
-The mapping is that of `attacc_stream`. It steps through rows and refreshes, not through commands.
-One head a channel agrees with the event model to the cycle at bank and bank-group level; several
-agree within 6 %, as does buffer level from a row in every bank on (shorter heads by 20 %).
+The mapping of attention is that of `attacc_stream`. It steps through rows and refreshes, not
+through commands. One head a channel agrees with the event model to the cycle at bank and bank-group
+level; several agree within 6 %, as does buffer level from a row in every bank on (shorter heads
+within 20 %).
 """
 
 from __future__ import annotations
@@ -53,6 +54,36 @@ def attention_cycles(
         half = _Channel(stack, shape, length, compat, refresh=False).cycles(few + _MANY // 2)
         end += (rounds - few) // (_MANY // 2) * (half - end)
     return _with_refreshes(stack, end, compat) if refresh else end
+
+
+def elementwise_cycles(
+    stack: PimStack, elements: int, operands: int = 2, columns: int = 8, refresh: bool = True
+) -> int:
+    """Return the cycles of an element-wise operation on FP16 `elements` over all stacks.
+
+    Tiles of `columns` columns in every unit: each of `operands` is read from a row of its own, then
+    the result written to another; the same in the next bank where commands do not reach all banks.
+    Source: the order of `elementwise`.
+    """
+    if elements <= 0:
+        return 0
+    per_unit = stack.unit.banks_per_unit
+    units = stack.stacks * stack.channels * stack.pseudo_channels * stack.pim_sids
+    units *= stack.bank_groups * stack.banks // per_unit
+    needed = ceil(elements / (units * stack.unit.lanes))
+    count = max(1, min(columns, stack.unit.registers, needed))
+    rows = RowModel(stack, None, refresh, in_turn=False)
+    for _ in range(ceil(needed / count)):
+        for bank in range(_selected(stack)):
+            for visit in range(operands + 1):
+                rows.visit(count, write=visit == operands, bank=bank)
+    return rows.now
+
+
+def _selected(stack: PimStack) -> int:
+    """Return how many commands reach a column in all banks of a channel."""
+    around = stack.pim_sids * stack.bank_groups * stack.banks
+    return {"bank": 1, "bank-group": stack.banks, "buffer": around}[stack.level]
 
 
 def _with_refreshes(stack: PimStack, end: int, compat: Compat | None) -> int:

@@ -7,7 +7,7 @@ of operands or moves.
 from __future__ import annotations
 
 from bisect import bisect_right
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tokenloom.backends.pim.constraints import ACTIVATE_SLOTS, Compat, Constraints
 from tokenloom.backends.pim.stack import PimStack
@@ -49,11 +49,20 @@ class RowModel:
 
     At bank level all banks open a row together, at bank-group level one bank of each group after
     the other, the next one early; at buffer level columns go around all banks, which then open
-    their rows one by one.
+    their rows one by one. Commands that stay in a bank (not `in_turn`) are slower there.
     """
 
-    def __init__(self, stack: PimStack, compat: Compat | None = None, refresh: bool = True):
-        self.rules = Constraints.of(stack, compat, refresh)
+    def __init__(
+        self,
+        stack: PimStack,
+        compat: Compat | None = None,
+        refresh: bool = True,
+        in_turn: bool = True,
+    ):
+        rules = Constraints.of(stack, compat, refresh)
+        alone = stack.level == "buffer" and not in_turn
+        unit = max(rules.unit, rules.column_group) if alone else rules.unit
+        self.rules = replace(rules, unit=unit)
         self.columns = stack.columns
         self.groups = stack.pim_sids * stack.bank_groups if stack.level == "buffer" else 1
         self.bank_groups = stack.bank_groups
@@ -65,6 +74,7 @@ class RowModel:
         self.opened_in_group = [NEVER] * self.groups
         self.busy: set[int] = set()
         self.due = self.rules.refresh_every or 1 << 60
+        self.wrote = False
         self.indices: list[int] = []
         self.cycles: list[int] = []
 
@@ -81,6 +91,19 @@ class RowModel:
         else:
             self._sets(gate, columns, repeats)
         return Phase(self.indices, self.cycles, self.rules.unit, columns * repeats)
+
+    def visit(self, commands: int, write: bool = False, bank: int = 0) -> int:
+        """Open another row and run commands on it, reads or writes; return the last cycle."""
+        rules = self.rules
+        self._open(bank)
+        opened = self.opened[bank] + (rules.to_write_column if write else rules.to_read)
+        turn = rules.read_to_write if write else rules.write_to_read_group
+        apart = rules.unit if write == self.wrote else turn
+        self._run(0, max(opened, self.now + apart, rules.first_mac), commands, [bank])
+        if write:
+            self.closed[bank] = self.now + rules.write_to_precharge
+        self.wrote = write
+        return self.now
 
     def _rows(self, gate: int, columns: int, repeats: int) -> None:
         for start in range(0, columns, self.columns):

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
 from tokenloom.backends.machine import load_machine
 from tokenloom.backends.pim.attacc_stream import attention_stream
 from tokenloom.backends.pim.attention_shape import attention_counts, attention_shape, shared_queries
-from tokenloom.backends.pim.closed_form import attention_cycles
+from tokenloom.backends.pim.closed_form import attention_cycles, elementwise_cycles
+from tokenloom.backends.pim.elementwise import Elementwise, Operation
 from tokenloom.backends.pim.errors import StreamError
 from tokenloom.backends.pim.rows import with_rows
 from tokenloom.backends.pim.stack import PimStack
@@ -113,3 +117,27 @@ def test_the_closed_form_follows_refreshes_as_the_event_model_has_them() -> None
     for length in (2700, 2716, 2732, 4096, 8192):
         stream = with_rows(attention_stream(stack, 1, length, 128), stack)
         assert attention_cycles(stack, 1, length, 128) == time_stream(stream, stack).cycles
+
+
+@pytest.mark.parametrize("refresh", [False, True])
+@pytest.mark.parametrize("operation", ["add", "relu"])
+@pytest.mark.parametrize(
+    ("machine", "level", "error"),
+    [
+        ("attacc-hbm3", "bank", 0),
+        ("attacc-hbm3", "bank-group", 0),
+        ("attacc-hbm3", "buffer", 0.01),
+        ("hbm2-pim", "bank", 0),
+        ("hbm4-uniform", "bank-group", 0),
+    ],
+)
+def test_element_wise_operations_take_what_their_stream_takes(
+    machine: str, level: str, error: float, operation: Operation, refresh: bool
+) -> None:
+    stack = replace(stack_of(machine, level), stacks=1)
+    for elements in (100_000, 1 << 20):
+        operands = [np.zeros(elements, np.float16)] * (1 if operation == "relu" else 2)
+        stream = Elementwise.load(stack, operation, operands).stream()
+        event = time_stream(with_rows(stream, stack), stack, refresh=refresh).cycles
+        closed = elementwise_cycles(stack, elements, len(operands), refresh=refresh)
+        assert abs(closed - event) <= error * event
