@@ -183,17 +183,7 @@ class KvSource:
         new = range(old, len(sequence.links))
         passed = sum(len(sequence.links[i].run) for i in new if i < path.num_linked)
         sequence.num_reused = path.table.num_tokens - passed
-        for index in new:
-            if not self._pays(sequence, index):
-                sequence.num_linked_reused += len(sequence.links[index].run)
-
-    def _pays(self, sequence: Sequence, index: int) -> bool:
-        """Say whether a run's computation is counted as this sequence's, and remember it."""
-        link, run = sequence.links[index], sequence.runs[index]
-        before = zip(sequence.links[:index], sequence.runs[:index], strict=True)
-        is_own = run.head == sequence.ids[: link.start].tobytes() and run.head_runs == tuple(
-            (one.start, stored) for one, stored in before
-        )
-        pays = is_own and not run.is_counted
-        run.is_counted |= is_own
-        return pays
+        for link, run in zip(sequence.links[old:], sequence.runs[old:], strict=True):
+            if run.is_counted:
+                sequence.num_linked_reused += len(link.run)
+            run.is_counted = True

@@ -91,8 +91,8 @@ class Completion:
 
     `output_ids` are the ids as generated, without an end-of-turn id; `text` is what they say, cut
     before a stop text. `reused_prefix_tokens` of `prompt_ids` were in the KV cache as they stood,
-    `reused_linked_tokens` were taken over from elsewhere; a run that was computed behind this very
-    prompt is not counted, once for each time it was computed. `ttft_ns` runs from the submission to
+    `reused_linked_tokens` were taken over from elsewhere: a run is counted by all that link it but
+    the first. `ttft_ns` runs from the submission to
     the first token, `prefill_ns` from the first step to it, `decode_ns` from it to the end.
     """
 

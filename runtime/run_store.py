@@ -18,8 +18,8 @@ from tokenloom.runtime.runs import Ids, Run
 class StoredRun:
     """A run as one engine has it: equal runs are the same object.
 
-    `pages` is None while its KV is not there. `is_counted` once the tokens of its computation are
-    counted as some request's own. The key is that of `head` and `tokens`, for chains behind it.
+    `pages` is None while its KV is not there. `is_counted` once some request has linked it, whose
+    own its tokens are then said to be. The key is that of `head` and `tokens`, for chains behind it.
     """
 
     root: Node

@@ -10,6 +10,7 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import SSAValue
 from xdsl.passes import ModulePass
 
+from tokenloom.compiler.analysis.documents import Readings, readings
 from tokenloom.compiler.analysis.forecast import forecasts, model_costs
 from tokenloom.compiler.analysis.forecast_walk import Extension
 from tokenloom.compiler.analysis.model_costs import ModelCosts
@@ -18,6 +19,7 @@ from tokenloom.compiler.analysis.shared_rows import shared_row
 from tokenloom.compiler.context import compile_context
 from tokenloom.compiler.options import PAGE_TOKENS
 from tokenloom.compiler.plan import Alternative, Decision, ReuseRow
+from tokenloom.compiler.transforms.link_documents import DocumentLinker
 from tokenloom.compiler.transforms.link_rows import link_row
 from tokenloom.ir.declarations import AgentOp, Reuse, WorkflowOp
 from tokenloom.ir.flow import SegmentOp
@@ -34,7 +36,9 @@ class PlanReuse(ModulePass):
     with a page or more of tokens as another does; it is exact, and found by content when it runs.
     `dense` where nothing can be found. `linked` for a row of parts that all members of a gather
     read, where their classes allow it and it saves tokens: the row is computed once a round, behind
-    the head of the first member in list order, and each member links it.
+    the head of the first member in list order, and each member links it. `linked` also for a long
+    value that several contexts read at different places, where there is no gather: it is computed
+    once, behind the first tokens of the chat template.
 
     ```mlir
     %h = kv.extend %0 with (%system : !flow.segment) : !kv.context<dense> -> !kv.context<dense>
@@ -85,14 +89,23 @@ class PlanReuse(ModulePass):
             for inner in workflow.walk()
             if isinstance(inner, ExtendOp) and inner.decision is None
         ]
-        for number, extension in enumerate(extensions):
-            options = _Options(extension, reached.get(extension, []), costs, agents)
+        all_options = [_Options(one, reached.get(one, []), costs, agents) for one in extensions]
+        alone = [one for one in all_options if one.may_link and one.row is None]
+        read = readings({one.op: one.times for one in alone})
+        for one in alone:
+            one.link_documents(read)
+        linker = DocumentLinker()
+        for number, (extension, options) in enumerate(zip(extensions, all_options, strict=True)):
             decision = options.decide(f"reuse.{number}")
             shared.plan.add(decision)
-            if options.times:
+            if options.times and options.classes:
                 shared.plan.reuse[decision.id] = options.summary(decision)
             if decision.chosen == Source.LINKED and options.row is not None:
                 link_row(extension, options.row, decision.id)
+                continue
+            if decision.chosen == Source.LINKED:
+                agent = agents[options.classes[0]]
+                linker.link(extension, options.documents, agent, decision.id)
                 continue
             extension.source = SourceAttr(Source(decision.chosen))
             extension.decision = TextAttr(decision.id)
@@ -121,6 +134,17 @@ class _Options:
         self.dense = [(one.end.tokens, 0) for one in times]
         self.prefix = [(one.end.tokens - (n := _available(one)), n) for one in times]
         self.linked = self._linked()
+        self.documents: list[int] = []
+
+    def link_documents(self, read: Readings) -> None:
+        """Count what it takes to link the long values that others read too."""
+        self.documents = read.documents(self.op, self.times)
+        for one in self.times if self.documents else ():
+            before = sum(part.tokens for part in one.parts[self.documents[0] :])
+            there = min(_available(one), one.end.tokens - before)
+            values = [one.parts[index] for index in self.documents]
+            there += sum(value.tokens for value in values if not read.is_first(value, one))
+            self.linked.append((one.end.tokens - there, there))
 
     def decide(self, decision_id: str) -> Decision:
         chosen, reason = self._choose()
@@ -145,13 +169,18 @@ class _Options:
             linked_tokens=_new(self.linked) if self.may_link and self.linked else None,
             chosen=decision.chosen,
             run=self._run() if is_linked else "",
-            master="the first member" if is_linked else "",
+            master=self._master() if is_linked else "",
         )
 
     def _choose(self) -> tuple[Source, str]:
         if not self.times:
             return Source.PREFIX, "not reached with the inputs assumed; looking it up is exact"
         saved = _new(self.prefix) - _new(self.linked) if self.linked else 0
+        if self.may_link and self.documents and self.linked:
+            return Source.LINKED, (
+                f"other contexts read {self._run()} too, at other places: computed once behind "
+                f"{self._master()} and linked, which saves {saved} tokens here"
+            )
         if self.may_link and saved >= PAGE_TOKENS:
             return Source.LINKED, (
                 f"all members read {self._run()}: it is computed once a round behind the head of "
@@ -193,11 +222,14 @@ class _Options:
 
     def _run(self) -> str:
         """Return the names of the values that the row is made of."""
-        if self.row is None:
-            return ""
-        parts = list(self.op.parts)[self.row.first : self.row.end]
+        parts = [self.op.parts[index] for index in self.documents]
+        if self.row is not None:
+            parts = list(self.op.parts)[self.row.first : self.row.end]
         names = [part.name_hint or "a value" for part in parts if not _is_fixed(part)]
         return " ".join(names) or "fixed text"
+
+    def _master(self) -> str:
+        return "the first member" if self.row is not None else "the template's first tokens"
 
     def _alternatives(self) -> list[Alternative]:
         ways = {"dense": self.dense, "prefix": self.prefix}

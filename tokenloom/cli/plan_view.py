@@ -92,7 +92,7 @@ def _reuse(plan: Plan) -> View:
     columns = ("prompt", "agent", "times", "dense", "prefix", "linked", "chosen", "run", "master")
     rows = [
         (
-            row.place,
+            Path(row.place).name,
             ", ".join(row.agents),
             str(row.count),
             str(row.dense_tokens),
@@ -173,7 +173,9 @@ def tables(plan: Plan) -> Iterable[Table]:
     for view in [_workflows(plan), _asks(plan), _reuse(plan), *_placements(plan)]:
         table = Table(title=view.title, title_justify="left")
         for column in view.columns:
-            table.add_column(column, overflow="fold", no_wrap=column in ("ask", "workflow"))
+            table.add_column(
+                column, overflow="fold", no_wrap=column in ("ask", "prompt", "workflow")
+            )
         for row in view.rows:
             table.add_row(*row)
         yield table

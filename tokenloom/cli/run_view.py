@@ -75,10 +75,11 @@ class RunView(Listener):
             if self._quiet:
                 self._refresh()
                 return
+            reused = record.num_reused_prefix + record.num_reused_linked
             head = Text(record.label or record.agent, style=f"bold {self._color(record.agent)}")
             head.append(
                 f"  {record.place} · {record.num_output} tokens · "
-                f"{record.num_reused_prefix} of {record.num_prompt} reused · {record.ms:,.0f} ms",
+                f"{reused} of {record.num_prompt} reused · {record.ms:,.0f} ms",
                 style="dim",
             )
             self._console.print(head)
