@@ -63,7 +63,6 @@ from tokenloom.backends.kernels.vector import LANES, NEGATIVE, constant, lanes
 from tokenloom.backends.pim.commands import ON, Op
 from tokenloom.backends.pim.schedule import SEGMENT_PAGES
 
-
 KEPT_FUNCTIONS = 8
 """Scheduled functions that are kept."""
 

@@ -6,9 +6,8 @@
 For each channel: how many of each kind, their bytes, and the cycle that each would issue at by the
 rules of the event model (`pim/timing.py`), taken as it comes: units in order at their interval, a
 row switch where the row changes, moves in order on a path of their own, each waiting for its data.
-Left out is the rest of what the event model does: slots of the command bus, tRRD and
-tFAW. All banks of units are one here, as at bank level. It knows no
-operation.
+Left out is the rest of what the event model does, above all the slots of the command bus. All banks
+of units are one here, as at bank level. It knows no operation.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ from tokenloom.backends.kernels.pim_record import CommandRule, lowered
 from tokenloom.backends.kernels.pim_shape import PimShape
 from tokenloom.backends.pim.commands import FIELDS, UNITS, Op
 from tokenloom.backends.pim.totals import (
+    ACTIVATES,
     ARRIVED,
     BANK,
     BANK_ROW,
@@ -32,6 +32,7 @@ from tokenloom.backends.pim.totals import (
     DUE,
     ELEMENTS,
     FLOOR,
+    FOUR,
     FROM_UNITS,
     LAST_OF,
     MOVE,
@@ -44,11 +45,11 @@ from tokenloom.backends.pim.totals import (
     SOFTMAX,
     SOFTMAX_RULE,
     SOFTMAX_TOKENS,
-    STATE,
     SWITCHED,
     TO_UNITS,
     TRANSFER_RULE,
     USED,
+    state_width,
 )
 
 tirx: Any = tvm.tirx
@@ -68,7 +69,8 @@ class _Totals(CommandRule):
         self.shape = shape
         self.rules = _buffer("rules", "int32", TRANSFER_RULE + 1)
         self.counts = _buffer("counts", "int64", None, len(Op), ELEMENTS + 1)
-        self.state = _buffer("state", "int32", None, STATE)
+        width = state_width(shape.pseudo_channels, shape.sids)
+        self.state = _buffer("state", "int32", None, width)
         self.rows = _buffer("rows", "int32", None, None, BANK)
         self.registers = _buffer("registers", "int32", None, None, READY)
         self.entries = _buffer("entries", "int32", None, None, READY)
@@ -125,11 +127,11 @@ class _Channel:
         """Return the cycles of a constraint."""
         return tirx.BufferLoad(self.totals.rules, [RULES.index(name)])
 
-    def get(self, field: int) -> Expr:
+    def get(self, field: Expr) -> Expr:
         """Return a field of the channel's state."""
         return tirx.BufferLoad(self.totals.state, [self.index, field])
 
-    def put(self, field: int, value: Expr) -> None:
+    def put(self, field: Expr, value: Expr) -> None:
         """Replace a field of the channel's state."""
         value = tirx.Cast("int32", value)
         self.statements.append(tirx.BufferStore(self.totals.state, value, [self.index, field]))
@@ -196,9 +198,10 @@ def _write(channel: _Channel, op: Op, command: Command) -> None:
     """Add a column over the external bus into one bank."""
     del op
     totals, shape = channel.totals, channel.totals.shape
-    group = (command["pseudo_channel"] * shape.sids + command["sid"]) * shape.bank_groups
-    bank = channel.let((group + command["bank_group"]) * shape.banks + command["bank"] + 1)
-    _open(channel, bank, channel.let(command["row"]), "write_to_precharge")
+    sid = channel.let(command["pseudo_channel"] * shape.sids + command["sid"])
+    group = sid * shape.bank_groups + command["bank_group"]
+    bank = channel.let(group * shape.banks + command["bank"] + 1)
+    _open(channel, bank, channel.let(command["row"]), "write_to_precharge", sid)
     cycle = channel.let(
         _latest(
             channel.get(FLOOR),
@@ -211,10 +214,10 @@ def _write(channel: _Channel, op: Op, command: Command) -> None:
     channel.later(CYCLES, cycle + channel.rule("write_latency"))
 
 
-def _open(channel: _Channel, bank: Expr, row: Expr, closing: str) -> None:
+def _open(channel: _Channel, bank: Expr, row: Expr, closing: str, sid: Expr | None = None) -> None:
     """Open a row where another is open, or none, as early as the bank allows.
 
-    A refresh that is due comes first.
+    One bank of a `sid` also waits for other banks that opened. A refresh that is due comes first.
     """
     rows = channel.totals.rows
 
@@ -224,6 +227,8 @@ def _open(channel: _Channel, bank: Expr, row: Expr, closing: str) -> None:
         closed = channel.let(_latest(used, kept))
         again = channel.load(rows, bank, OPENED) + channel.rule("row_cycle")
         opened = channel.let(_latest(1, closed + channel.rule("precharge"), again))
+        if sid is not None:
+            opened = _spaced(channel, sid, opened)
         channel.store(rows, bank, OPENED, opened)
         channel.store(rows, bank, BANK_ROW, row)
         channel.later(SWITCHED, channel.get(COMPUTING))
@@ -238,6 +243,22 @@ def _open(channel: _Channel, bank: Expr, row: Expr, closing: str) -> None:
         channel.count(Op.REF, NUMBER, 1)
 
     channel.when(channel.load(rows, bank, BANK_ROW) != row, switch)
+
+
+def _spaced(channel: _Channel, sid: Expr, opened: Expr) -> Expr:
+    """Return when one bank opens among others of its SID, by tRRD and tFAW, and note it."""
+    first = channel.let(sid * FOUR + ACTIVATES)
+    opened = channel.let(
+        _latest(
+            opened,
+            channel.get(first) + channel.rule("four_activates"),
+            channel.get(first + FOUR - 1) + channel.rule("activate_group"),
+        )
+    )
+    for number in range(FOUR - 1):
+        channel.put(first + number, channel.get(first + number + 1))
+    channel.put(first + FOUR - 1, opened)
+    return opened
 
 
 def _reopen(channel: _Channel) -> None:

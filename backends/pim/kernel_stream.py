@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tokenloom.backends.device import Array
-from tokenloom.backends.pim.attention_specs import Heads, attention_spec
+from tokenloom.backends.pim.attention_specs import Heads, append_spec, attention_spec
 from tokenloom.backends.pim.commands import ALL, CommandStream, Op
 from tokenloom.backends.pim.geometry import StackGeometry
 from tokenloom.backends.pim.layout import PAGE_TOKENS, KvLayout
@@ -83,13 +83,21 @@ def launch_stream(
     check_schedule(stack, heads.head_dim, heads.per_kv, schedule)
     spec = attention_spec(stack, heads, schedule, "commands")
     first, count = rows or (0, len(tables.positions))
-    arrays = [*_inputs(heads, tables), *_banks(pools.layout), *_outputs(heads, tables)]
+    arrays = attention_arguments(heads, tables, pools.layout)
     scalars = (pools.layout.stripe, first, count)
     words = record(spec, arrays, scalars)
     stream = CommandStream.of_words("attention", "", words)
     for op, base in ((Op.MAC_TREE, pools.first_key), (Op.MAC_LANES, pools.first_value)):
         stream.records["row"][stream.records["op"] == op] += base
     return stream
+
+
+def append_stream(stack: PimStack, heads: Heads, slots: Index, pools: Pools) -> CommandStream:
+    """Return the commands that write the keys and values of tokens to their `slots`."""
+    arrays = append_arguments(heads, slots, pools.layout)
+    scalars = (pools.layout.stripe, pools.first_key, pools.first_value, len(slots))
+    words = record(append_spec(stack, heads, "commands"), arrays, scalars)
+    return CommandStream.of_words("append", "", words)
 
 
 def heads_stream(
@@ -138,12 +146,26 @@ def _per_channel(kv_heads: int, channels: int) -> dict[int, list[int]]:
     return dealt
 
 
-def _inputs(heads: Heads, tables: AttentionTables) -> list[Array]:
-    """Return the arguments before the pools; no value of activations is read."""
+def attention_arguments(heads: Heads, tables: AttentionTables, layout: KvLayout) -> list[Array]:
+    """Return the arrays that attention is launched on, without values: tables only."""
+    rows = len(tables.positions)
+    queries, *rotary = _inputs(heads, rows)
+    out = _shaped((rows, heads.num_heads * heads.head_dim), np.float32)
+    sums = _shaped((rows, heads.num_heads, 2), np.float32)
+    return [queries, *tables.arrays, *rotary, *_banks(layout), out, sums]
+
+
+def append_arguments(heads: Heads, slots: Index, layout: KvLayout) -> list[Array]:
+    """Return the arrays that an append is launched on, without values: slots only."""
+    queries, *rotary = _inputs(heads, len(slots))
+    return [queries, np.zeros(len(slots), np.int32), slots, *rotary, *_banks(layout)]
+
+
+def _inputs(heads: Heads, rows: int) -> list[Array]:
+    """Return activations and rotary tables; none of their values is read."""
     width = (heads.num_heads + 2 * heads.num_kv_heads) * heads.head_dim
     rotary = _shaped((1, heads.head_dim // 2), np.float32)
-    queries = _shaped((len(tables.positions), width), np.float32)
-    return [queries, *tables.arrays, rotary, rotary]
+    return [_shaped((rows, width), np.float32), rotary, rotary]
 
 
 def _banks(layout: KvLayout) -> list[Array]:
@@ -152,12 +174,6 @@ def _banks(layout: KvLayout) -> list[Array]:
     units = geometry.size("sid") * geometry.size("bank_group"), geometry.size("bank")
     above = geometry.channels, geometry.size("column"), geometry.size("pseudo_channel")
     return [_shaped((layout.num_rows, *above, *units, geometry.lanes), np.float16)] * 2
-
-
-def _outputs(heads: Heads, tables: AttentionTables) -> list[Array]:
-    rows = len(tables.positions)
-    out = _shaped((rows, heads.num_heads * heads.head_dim), np.float32)
-    return [out, _shaped((rows, heads.num_heads, 2), np.float32)]
 
 
 def _shaped(shape: tuple[int, ...], dtype: type[np.generic]) -> Array:

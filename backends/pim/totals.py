@@ -32,7 +32,9 @@ there and their softmax is done; whether units computed and rows were switched s
 BARRIER; the next refresh; the last command of units."""
 LAST_OF = CYCLES + 1
 """Behind them, the cycles of the last WR_GB and the last MV_GB."""
-STATE = LAST_OF + 2
+ACTIVATES = LAST_OF + 2
+"""Behind them, for each SID of each pseudo channel the cycles of the last four ACTs of one bank."""
+FOUR = 4
 
 BANK_ROW, OPENED, USED = range(3)
 """Of `rows` [channel, bank, .]: the open row, the cycle it was opened at, that of its last use."""
@@ -55,6 +57,11 @@ def rules_of(stack: PimStack) -> NDArray[np.int32]:
     return np.array([*cycles, softmax, max(1, int(rules.transfer_bytes))], np.int32)
 
 
+def state_width(pseudo_channels: int, sids: int) -> int:
+    """Return how many fields the state of a channel has."""
+    return ACTIVATES + FOUR * pseudo_channels * sids
+
+
 class TotalsArrays:
     """The arrays of one launch, as they are at its start."""
 
@@ -63,7 +70,8 @@ class TotalsArrays:
         banks = stack.pseudo_channels * stack.sids * stack.bank_groups * stack.banks
         self.rules = rules_of(stack)
         self.counts: NDArray[np.int64] = np.zeros((channels, len(Op), ELEMENTS + 1), np.int64)
-        self.state: NDArray[np.int32] = np.zeros((channels, STATE), np.int32)
+        width = state_width(stack.pseudo_channels, stack.sids)
+        self.state: NDArray[np.int32] = np.zeros((channels, width), np.int32)
         self.rows: NDArray[np.int32] = np.zeros((channels, banks + 1, BANK), np.int32)
         self.registers: NDArray[np.int32] = np.zeros(
             (channels, stack.unit.registers, READY), np.int32

@@ -127,6 +127,24 @@ class Launch:
         compute(attention_spec(self.stack, heads, schedule), arrays, (self.layout.stripe, 0, 1))
         return out.reshape(heads.num_heads, heads.head_dim), sums[0]
 
+    def exact(self) -> Floats:
+        """Return attention in float64, of queries as rounded to FP16."""
+        heads, rows = self.heads, self.layout.num_rows
+        pages = self.tables.pages.astype(np.int64)
+        halves = [self.banks.lanes[first : first + rows] for first in (0, rows)]
+        keys, values = (
+            self.layout.gather(half, pages).swapaxes(1, 2).astype(np.float64) for half in halves
+        )
+        shape = (-1, heads.num_kv_heads, heads.head_dim)
+        keys, values = keys.reshape(shape)[: self.length], values.reshape(shape)[: self.length]
+        scaled = (self.query * np.float32(heads.head_dim**-0.5)).astype(np.float16)
+        out = np.empty(self.query.shape)
+        for head, query in enumerate(scaled.astype(np.float64)):
+            scores = keys[:, head // heads.per_kv] @ query
+            weights = np.exp(scores - scores.max())
+            out[head] = weights @ values[:, head // heads.per_kv] / weights.sum()
+        return out
+
     def stream(self, schedule: AttentionSchedule) -> CommandStream:
         return launch_stream(self.stack, self.heads, schedule, self.tables, self.pools)
 
@@ -146,6 +164,41 @@ class Launch:
         starts = np.unique(results["address"][results["flags"] == 3])
         out = np.stack([state.base[start : start + 64] for start in starts])
         return out, np.stack([state.base[at : at + 2] for at in softmaxes["dst"]])
+
+
+LENGTHS = (1, 2, 15, 16, 17, 255, 256, 257, 1000, 4096, 8192)
+
+
+@pytest.mark.parametrize(
+    ("head_dim", "per_kv"), [(64, 1), (64, 3), (80, 4), (96, 8), (128, 4), (160, 1)]
+)
+def test_attention_is_near_float64_for_every_length(
+    stack: PimStack, head_dim: int, per_kv: int
+) -> None:
+    larger = replace(stack, rows=128, pim_rows=128)
+    heads = Heads(per_kv, 1, head_dim)
+    schedule = default_schedule(larger, head_dim, per_kv)
+    for length in LENGTHS:
+        pages = np.random.default_rng(length).permutation(-(-length // 16)).tolist()
+        launch = Launch(larger, heads, length, pages, 16)
+        got, wanted = launch.computed(schedule)[0], launch.exact()
+        assert np.abs(got - wanted).max() <= 5e-3 * np.abs(wanted).max(), length
+
+
+@pytest.mark.parametrize("slots", [(1, 1, 4), (2, 1, 2), (2, 2, 4)])
+def test_stacks_of_fewer_slots_and_more_banks_compute_the_same(
+    stack: PimStack, slots: tuple[int, int, int]
+) -> None:
+    """Pages take several steps where a channel has less than 16 bank groups that compute."""
+    pseudo_channels, pim_sids, bank_groups = slots
+    other = replace(
+        stack, pseudo_channels=pseudo_channels, pim_sids=pim_sids, bank_groups=bank_groups, banks=8
+    )
+    launch = Launch(other, Heads(2, 1, 96), 300, list(range(19)), 4)
+    schedule = AttentionSchedule(heads_together=1)
+    got, wanted = launch.computed(schedule)[0], launch.exact()
+    assert np.abs(got - wanted).max() <= 5e-3 * np.abs(wanted).max()
+    assert np.array_equal(launch.computed(replace(schedule, level="bank-group"))[0], got)
 
 
 @pytest.mark.parametrize("level", ["bank", "bank-group", "buffer"])
