@@ -212,9 +212,9 @@ class PimDevice(Device):
 
         Of rows `first` to `first + n`: [n, heads], outputs [n, heads, head dimension].
         """
-        self.launch(kernel, arguments)
         if not (isinstance(kernel, PimKernel) and kernel.spec.op.startswith("attention_")):
             raise DeviceError(f"pim: {kernel.spec.op} has no partial results; attention has")
+        self.launch(kernel, arguments)
         count = kernel.checks.num_buffers
         buffers = tuple(arguments[:count])
         first, rows = cast("Sequence[int]", arguments[count:])

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tokenloom.backends.device import Buffer
+from tokenloom.backends.device import Argument, Buffer, DeviceError
 from tokenloom.backends.pim.device import PimDevice
+from tokenloom.backends.pim.merge import PartialAttention, merge
 from tokenloom.kernel_spec import KernelSpec
 
 HEADS, KV_HEADS, GROUP = 6, 2, 3
@@ -51,9 +52,11 @@ class Table:
     pages: list[int]
     length: int
     frames: list[int] = field(default_factory=list[int])
+    starts: list[int] = field(default_factory=list[int])
+    """Where each page stands in the sequence, in pages; by default they follow each other."""
 
     def columns(self) -> list[list[int]]:
-        starts = [16 * index for index in range(len(self.pages))]
+        starts = [16 * index for index in self.starts or range(len(self.pages))]
         lengths = [min(16, self.length - start) for start in starts]
         return [self.pages, self.frames or [0] * len(self.pages), starts, lengths]
 
@@ -83,14 +86,23 @@ class Layer:
         requests: NDArray[np.int64],
         op: str = "attention_decode",
     ) -> Floats:
+        buffers = self.arguments(qkv, positions, tables, requests)
+        self.pim.launch(self.pim.load(spec(op, self.head_dim)), buffers)
+        out = buffers[-3]
+        assert isinstance(out, Buffer)
+        return self.pim.read(out).reshape(len(qkv), HEADS, self.head_dim)
+
+    def arguments(
+        self, qkv: Floats, positions: Floats, tables: list[Table], requests: Floats
+    ) -> list[Argument]:
+        """Return the arguments of attention on all rows."""
         offsets = np.cumsum([0, *[len(table.pages) for table in tables]])
         columns = zip(*[table.columns() for table in tables], strict=True)
         arrays = [positions, requests, offsets, *[np.concatenate(part) for part in columns]]
         indices = [put(self.pim, array.astype(np.int32)) for array in arrays]
         out = self.pim.allocate((len(qkv), HEADS * self.head_dim), "float32")
         buffers = [put(self.pim, qkv), *indices, *self.tables, self.keys, self.values, out]
-        self.pim.launch(self.pim.load(spec(op, self.head_dim)), [*buffers, 0, len(qkv)])
-        return self.pim.read(out).reshape(len(qkv), HEADS, self.head_dim)
+        return [*buffers, 0, len(qkv)]
 
 
 def reference(qkv: Floats, query: NDArray[np.int64], dim: int, length: NDArray[np.int64]) -> Floats:
@@ -249,3 +261,44 @@ def test_a_skipped_slot_changes_nothing(pim: PimDevice) -> None:
     values = pim.read(layer.values)
     assert values[1, :, 1].all()
     assert np.count_nonzero(values) == KV_HEADS * 64
+
+
+def test_partial_attention_over_parts_of_a_sequence_merges_to_the_whole(pim: PimDevice) -> None:
+    random = np.random.default_rng(6)
+    dim, context = 64, 400
+    qkv = random.standard_normal((context, (HEADS + 2 * KV_HEADS) * dim)).astype(np.float32)
+    layer, rows = Layer(pim, dim, 25), np.arange(context)
+    layer.append(qkv, rows, rows)
+    last = rows[-1:]
+    whole = layer.attend(qkv[last], last, [Table(list(range(25)), context)], np.zeros(1, np.int64))
+    kernel = pim.load(spec("attention_decode", dim))
+    parts: list[PartialAttention] = []
+    for first, stop in ((0, 7), (7, 25)):
+        table = Table(list(range(first, stop)), context, starts=list(range(first, stop)))
+        arguments = layer.arguments(qkv[last], last, [table], np.zeros(1))
+        parts.append(pim.attend_partial(kernel, arguments))
+    merged = merge(*parts).normalized()
+    assert merged.shape == (1, HEADS, dim)
+    assert np.abs(merged - whole).max() <= 2e-3 * np.abs(whole).max()
+    empty = pim.attend_partial(
+        kernel, layer.arguments(qkv[last], last, [Table([], 0)], np.zeros(1))
+    )
+    assert np.array_equal(merge(empty, parts[0]).output, parts[0].output)
+    append = pim.load(spec("kv_append", dim))
+    with pytest.raises(DeviceError, match="kv_append has no partial results"):
+        pim.attend_partial(append, [])
+
+
+def test_launches_are_metered(pim: PimDevice) -> None:
+    layer, rows = Layer(pim, 64, 4), np.arange(40)
+    qkv = np.ones((40, (HEADS + 2 * KV_HEADS) * 64), np.float32)
+    layer.append(qkv, rows, rows)
+    written = pim.figures()
+    layer.attend(qkv[:1], np.array([39]), [Table([0, 1, 2], 40)], np.zeros(1, np.int64))
+    figures = pim.figures()
+    assert figures["launches"] == 2
+    assert written["unit_commands"] == 0 < written["energy_mj"] < figures["energy_mj"]
+    # Two KV heads of three pages, a column of K and one of V for each of three query heads.
+    assert figures["unit_commands"] == KV_HEADS * 3 * 2 * GROUP
+    assert 0 < written["time_ms"] < figures["time_ms"]
+    assert pim.meter.attended == 40 * HEADS
