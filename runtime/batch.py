@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from tokenloom.runtime.pages import IntArray, PageTable
 
 
-@dataclass(frozen=True)
-class Rows:
+class Rows(NamedTuple):
     """Tokens of one request from `position` on, in the frame that starts there, and their slots."""
 
     tokens: IntArray
@@ -37,6 +37,8 @@ class Chunk:
     @property
     def num_rows(self) -> int:
         """How many tokens are computed."""
+        if len(self.rows) == 1:
+            return len(self.rows[0].tokens)
         return sum(len(rows.tokens) for rows in self.rows)
 
 

@@ -71,6 +71,8 @@ class KvSource:
         """Return how many pages it takes to compute the next `num_tokens` tokens."""
         path = sequence.path
         assert path is not None
+        if sequence.is_in_last_run(path):
+            return pages_to_extend(self._pool, path.table, num_tokens)
         here, *ahead = sequence.lengths_ahead(path)
         needed = pages_to_extend(self._pool, path.table, min(here, num_tokens))
         rest = num_tokens - here
@@ -83,10 +85,7 @@ class KvSource:
         """Take a sequence over the end of its run, if it is there, and over runs linked there."""
         path = sequence.path
         assert path is not None
-        while True:
-            here, *ahead = sequence.lengths_ahead(path)
-            if here > 0 or not ahead:
-                return
+        while not sequence.is_in_last_run(path) and sequence.lengths_ahead(path)[0] == 0:
             self._close(sequence, path)
             self._open(sequence, path)
 

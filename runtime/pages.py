@@ -234,8 +234,9 @@ class PageTable:
 
     def missing_pages(self, num_tokens: int) -> int:
         """Return how many new pages hold `num_tokens` more tokens."""
-        room = self._page_tokens - self.last_length if self.last_length else 0
-        return max(0, -(-(num_tokens - room) // self._page_tokens))
+        in_frame = self.num_tokens - self.frame_start
+        pages = self.num_pages - self._run_entry
+        return max(0, -(-(in_frame + num_tokens) // self._page_tokens) - pages)
 
     def replace_last(self, page: int) -> None:
         """Put `page`, a copy of the last page, in its place."""

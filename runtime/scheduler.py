@@ -236,7 +236,9 @@ class Scheduler:
             return False
         table, rows = path.table, list[Rows]()
         while count:
-            here = min(count, sequence.lengths_ahead(path)[0])
+            here = count
+            if not sequence.is_in_last_run(path):
+                here = min(count, sequence.lengths_ahead(path)[0])
             start, frame_start = table.num_tokens, table.frame_start
             extension = extend(self._pool, table, here)
             if extension.copy is not None:

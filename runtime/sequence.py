@@ -88,12 +88,18 @@ class Sequence:
         path = self.path
         if path is None:
             return self.num_ids - sum(len(link.run) for link in self.links)
+        if self.is_in_last_run(path):
+            return self.num_ids - path.table.num_tokens
         return sum(self.lengths_ahead(path))
 
     @property
     def is_decoding(self) -> bool:
         """Whether the last generated token is all that has no KV."""
         return self.path is not None and self.num_generated > 0 and self.num_to_compute == 1
+
+    def is_in_last_run(self, path: KvPath) -> bool:
+        """Say whether no boundary is ahead, as is always so while decoding."""
+        return path.num_linked == len(self.links) and (self.fills is None or path.fills)
 
     def lengths_ahead(self, path: KvPath) -> list[int]:
         """Return how many tokens are to be computed in each run, from that which `path` ends in.
