@@ -220,6 +220,11 @@ class Engine:
             )
         links = request.context.links + request.links
         needed = pages_of(num_prompt + max_tokens, links, self._pool.page_tokens)
+        if links and needed > self._runner.context_pages:
+            raise EngineError(
+                f"the prompt and its {len(links)} linked runs take {needed} KV pages, and a context"
+                f" has at most {self._runner.context_pages}: link fewer and longer runs"
+            )
         if needed > self._pool.num_pages:
             raise EngineError(
                 f"the request needs {needed} KV pages and the pool has {self._pool.num_pages}:"

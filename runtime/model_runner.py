@@ -52,8 +52,9 @@ class _BoundCopy:
 class ModelRunner:
     """The state of one model on its devices.
 
-    `max_batch` bounds the requests of a step, `num_pages` is the size of the KV pool. Raises
-    DeviceError where memory does not suffice or a kernel is unknown. One thread at a time.
+    `max_batch` bounds the requests of a step, `num_pages` is the size of the KV pool; a request has
+    at most `context_pages`. One thread at a time. Raises DeviceError where memory does not suffice
+    or a kernel is unknown.
     """
 
     def __init__(
@@ -71,12 +72,13 @@ class ModelRunner:
         self.executable = executable
         self._model = model
         self._devices = devices
-        context_pages = -(-model.config.max_context // executable.page_tokens)
+        # A run has pages of its own, so a context with runs in it may take more than its tokens do.
+        self.context_pages = 2 * -(-model.config.max_context // executable.page_tokens)
         self._sizes = {
             "rows": executable.max_rows,
             "logit_rows": max_batch,
             "requests1": max_batch + 1,
-            "table": max_batch * context_pages,
+            "table": max_batch * self.context_pages,
             "pages": num_pages,
             "staged_pages": num_pages,
         }

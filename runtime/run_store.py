@@ -19,7 +19,7 @@ class StoredRun:
     """A run as one engine has it: equal runs are the same object.
 
     `pages` is None while its KV is not there. `is_counted` once some request has linked it, whose
-    own its tokens are then said to be. The key is that of `head` and `tokens`, for chains behind it.
+    own its tokens are then said to be. The key is a digest of all else, for chains behind it.
     """
 
     root: Node

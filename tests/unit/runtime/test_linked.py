@@ -299,6 +299,18 @@ def test_a_link_must_have_the_tokens_of_its_place(make_engine: MakeEngine):
             engine.submit(wrong)
 
 
+def test_a_context_of_too_many_short_runs_is_refused(make_engine: MakeEngine):
+    engine = make_engine(num_pages=2000)
+    root = engine.root()
+    run = Run((), (), ids("a"))
+    links = tuple(Link(at, run) for at in range(0, 600, 2))
+    many = Request(root, ids("a." * 300), SamplingParams(2), links=links)
+    with pytest.raises(EngineError, match="link fewer and longer runs"):
+        engine.submit(many)
+    few = replace(many, links=links[:100])
+    assert len(results([engine.submit(few)])[0].output_ids) == 2
+
+
 def test_released_runs_leave_no_page_behind(make_engine: MakeEngine):
     engine = make_engine()
     done = results([engine.submit(one) for one in requests(engine.root(), run_behind(HEADS[0]))])
