@@ -57,14 +57,20 @@ class _Head:
 def overlapped(stream: CommandStream, parts: HeadParts) -> CommandStream:
     """Return the commands of one channel with its heads in pairs, MODE around them kept.
 
-    The stream has one softmax phase a head, whose pages lie in the channel.
+    Each phase of a head counts as one; it keeps the queries of the phase before unless it brings
+    some in. All pages of a phase lie in the channel.
     """
     records = stream.records
     ops = records["op"]
     switches, barriers = records[ops == Op.MODE], records[ops == Op.BARRIER][:1]
     ends = np.flatnonzero(_is_result(records[:-1]) & ~_is_result(records[1:])) + 1
     pieces = np.split(records, ends)[: len(ends)]
-    heads = [_renamed(_parts(piece), index % 2, parts) for index, piece in enumerate(pieces)]
+    heads: list[_Head] = []
+    loads = 0
+    for index, piece in enumerate(pieces):
+        head = _parts(piece)
+        loads += len(head.queries) > 0
+        heads.append(_renamed(head, index % 2, (loads - 1) % 2, parts))
     ordered: list[Records] = [switches[:1]]
     for first in range(0, len(heads), 2):
         if first + 1 == len(heads):
@@ -129,8 +135,11 @@ def _parts(records: Records) -> _Head:
     )
 
 
-def _renamed(head: _Head, parity: int, parts: HeadParts) -> _Head:
-    """Give the head the registers and entries of its parity: even heads the first of each."""
+def _renamed(head: _Head, parity: int, queries: int, parts: HeadParts) -> _Head:
+    """Give the head the registers and entries of its parity: even heads the first of each.
+
+    `queries` is the parity of the queries that it works with.
+    """
     needs = parts.needs
     context_set = needs.context_registers
     if needs.registers + context_set > parts.registers:
@@ -138,26 +147,22 @@ def _renamed(head: _Head, parity: int, parts: HeadParts) -> _Head:
     weights = needs.weight_entries
     if 2 * needs.query_entries + 2 * weights > parts.operand_entries:
         weights = 0
-    shifts = {
-        "queries": ("src", needs.query_entries),
-        "softmax": ("src", weights),
-        "results": ("dst", context_set),
-    }
-    changed: dict[str, Records] = {}
-    for name, (field, shift) in shifts.items():
-        changed[name] = _shifted(getattr(head, name), field, parity * shift)
-    scores = _shifted(head.scores, "src", parity * needs.query_entries, Op.MAC_TREE)
-    changed["scores"] = _other_set(scores, parity, needs.score_registers)
-    changed["last_moves"] = _other_set(head.last_moves, parity, needs.score_registers)
-    context = _shifted(head.context, "src", parity * weights)
-    changed["context"] = _shifted(context, "dst", parity * context_set)
-    return _Head(**changed)
+    entry = queries * needs.query_entries
+    scores = _shifted(head.scores, "src", entry, Op.MAC_TREE)
+    context = _shifted(head.context, "src", parity * weights, Op.MAC_LANES)
+    return _Head(
+        queries=_shifted(head.queries, "src", entry, Op.WR_GB),
+        scores=_other_set(scores, parity, needs.score_registers),
+        last_moves=_other_set(head.last_moves, parity, needs.score_registers),
+        softmax=_shifted(head.softmax, "src", parity * weights, Op.MV_GB),
+        context=_shifted(context, "dst", parity * context_set, Op.MAC_LANES),
+        results=_shifted(head.results, "dst", parity * context_set, Op.MV_SB),
+    )
 
 
-def _shifted(records: Records, field: str, shift: int, op: Op | None = None) -> Records:
+def _shifted(records: Records, field: str, shift: int, op: Op) -> Records:
     moved = records.copy()
-    chosen = moved["op"] != Op.SFM if op is None else moved["op"] == op
-    moved[field][chosen] += shift
+    moved[field][moved["op"] == op] += shift
     return moved
 
 
@@ -170,4 +175,5 @@ def _other_set(records: Records, parity: int, registers: int) -> Records:
 
 
 def _is_result(records: Records) -> NDArray[np.bool_]:
-    return (records["op"] == Op.MV_SB) & (records["flags"] & LANES > 0)
+    moved = (records["op"] == Op.MV_SB) & (records["flags"] & LANES > 0)
+    return moved | (records["op"] == Op.GATHER)
