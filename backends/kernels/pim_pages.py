@@ -11,11 +11,8 @@ which commands there are, and is kept where commands are recorded. It computes n
 
 from __future__ import annotations
 
-from typing import Any
-
 from tvm.script import tirx as T
 
-from tokenloom.backends.kernels.pim_record import CONTROL
 from tokenloom.backends.pim.schedule import SEGMENT_PAGES
 
 VISIBLE, FIRST, COUNT, TOKENS, RUNS, CHANNEL, FRAME, ENTRY, SIZE = range(9)
@@ -26,12 +23,6 @@ ROW, COLUMN, WHERE, RUN_ENTRY, RUN_SIZE = range(5)
 """Of `places`: row, first column and channel of each page of the phase; its runs."""
 
 NOWHERE = -1
-
-
-def alloc_control(pages: int) -> tuple[Any, Any]:
-    """Return the buffers `control` and `places` for phases of so many pages, inside a block."""
-    control = T.sblock_alloc_buffer((SIZE + 1,), "int32", scope=CONTROL)
-    return control, T.sblock_alloc_buffer((RUN_SIZE + 1, pages), "int32", scope=CONTROL)
 
 
 @T.macro
@@ -75,8 +66,3 @@ def take_run(b, run):
     """Make a run the one at hand."""
     b.control[ENTRY] = b.places[RUN_ENTRY, run]
     b.control[SIZE] = b.places[RUN_SIZE, run]
-
-
-def channel_of(b: Any, entry: Any) -> Any:
-    """Return the channel of a page of the phase."""
-    return b.places[WHERE, entry]
