@@ -32,7 +32,7 @@ flow.model @m <"tiny">
 // CHECK-NEXT: %24 = nn.rms_norm %23 "norm" {epsilon = 1.000000e-05 : f64} : tensor<?x64xf32> -> tensor<?x64xf32>
 // CHECK-NEXT: %logits = nn.linear %24 "lm_head" {format = "dense"} : tensor<?x64xf32> -> tensor<?x258xf32>
 // CHECK-NEXT: nn.return %logits, %14 : tensor<?x258xf32>, !nn.cache
-// CHECK-NEXT: } {config = #flow.string<"{\22bos_id\22: null, \22eos_ids\22: [257], \22ffn_size\22: 128, \22head_dim\22: 16, \22hidden_size\22: 64, \22max_context\22: 2048, \22name\22: \22tiny\22, \22norm_eps\22: 1e-05, \22num_heads\22: 4, \22num_kv_heads\22: 2, \22num_layers\22: 2, \22qk_norm\22: false, \22qkv_bias\22: false, \22rope\22: {\22attention_factor\22: 1.0, \22beta_fast\22: 32.0, \22beta_slow\22: 1.0, \22factor\22: 1.0, \22high_freq_factor\22: 4.0, \22kind\22: \22plain\22, \22low_freq_factor\22: 1.0, \22original_context\22: 0, \22theta\22: 10000.0}, \22tie_embeddings\22: false, \22vocab_size\22: 258}">}
+// CHECK-NEXT: } {config = #flow.string<"{\22bos_id\22: null, \22eos_ids\22: [257], \22ffn_size\22: 128, \22head_dim\22: 16, \22hidden_size\22: 64, \22max_context\22: 2048, \22name\22: \22tiny\22, \22norm_eps\22: 1e-05, \22num_heads\22: 4, \22num_kv_heads\22: 2, \22num_layers\22: 2, \22plain_ffn_size\22: 0, \22qk_norm\22: false, \22qkv_bias\22: false, \22rope\22: {\22attention_factor\22: 1.0, \22beta_fast\22: 32.0, \22beta_slow\22: 1.0, \22factor\22: 1.0, \22high_freq_factor\22: 4.0, \22kind\22: \22plain\22, \22low_freq_factor\22: 1.0, \22original_context\22: 0, \22theta\22: 10000.0}, \22tie_embeddings\22: false, \22vocab_size\22: 258}">}
 // CHECK-NEXT: nn.function @m_decode decode {
 // CHECK-NEXT: ^bb0(%tokens: tensor<?xi32>, %cache: !nn.cache):
 // CHECK-NEXT: %0 = nn.embed %tokens "embed" : tensor<?xi32> -> tensor<?x64xf32>
@@ -62,7 +62,7 @@ flow.model @m <"tiny">
 // CHECK-NEXT: %24 = nn.rms_norm %23 "norm" {epsilon = 1.000000e-05 : f64} : tensor<?x64xf32> -> tensor<?x64xf32>
 // CHECK-NEXT: %logits = nn.linear %24 "lm_head" {format = "dense"} : tensor<?x64xf32> -> tensor<?x258xf32>
 // CHECK-NEXT: nn.return %logits, %14 : tensor<?x258xf32>, !nn.cache
-// CHECK-NEXT: } {config = #flow.string<"{\22bos_id\22: null, \22eos_ids\22: [257], \22ffn_size\22: 128, \22head_dim\22: 16, \22hidden_size\22: 64, \22max_context\22: 2048, \22name\22: \22tiny\22, \22norm_eps\22: 1e-05, \22num_heads\22: 4, \22num_kv_heads\22: 2, \22num_layers\22: 2, \22qk_norm\22: false, \22qkv_bias\22: false, \22rope\22: {\22attention_factor\22: 1.0, \22beta_fast\22: 32.0, \22beta_slow\22: 1.0, \22factor\22: 1.0, \22high_freq_factor\22: 4.0, \22kind\22: \22plain\22, \22low_freq_factor\22: 1.0, \22original_context\22: 0, \22theta\22: 10000.0}, \22tie_embeddings\22: false, \22vocab_size\22: 258}">}
+// CHECK-NEXT: } {config = #flow.string<"{\22bos_id\22: null, \22eos_ids\22: [257], \22ffn_size\22: 128, \22head_dim\22: 16, \22hidden_size\22: 64, \22max_context\22: 2048, \22name\22: \22tiny\22, \22norm_eps\22: 1e-05, \22num_heads\22: 4, \22num_kv_heads\22: 2, \22num_layers\22: 2, \22plain_ffn_size\22: 0, \22qk_norm\22: false, \22qkv_bias\22: false, \22rope\22: {\22attention_factor\22: 1.0, \22beta_fast\22: 32.0, \22beta_slow\22: 1.0, \22factor\22: 1.0, \22high_freq_factor\22: 4.0, \22kind\22: \22plain\22, \22low_freq_factor\22: 1.0, \22original_context\22: 0, \22theta\22: 10000.0}, \22tie_embeddings\22: false, \22vocab_size\22: 258}">}
 
 // -----
 
