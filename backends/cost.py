@@ -13,7 +13,7 @@ from math import ceil
 from typing import Literal
 
 from tokenloom.backends.machine import Machine, Processor
-from tokenloom.backends.pim.closed_form import attention_cycles
+from tokenloom.backends.pim.timing.closed_form import attention_cycles
 
 Phase = Literal["prefill", "decode"]
 
@@ -196,7 +196,7 @@ class CostModel:
         The best `refereed` by the closed form are timed command by command; the streams for that
         are compiled. KeyError: the machine has no stacks. DeviceError: a stream cannot be compiled.
         """
-        from tokenloom.backends.pim.search import runs_attention, search_attention
+        from tokenloom.backends.pim.operations.search import runs_attention, search_attention
 
         stack = self.machine.pim
         if stack is None:

@@ -15,7 +15,7 @@ from typing import cast
 
 from tokenloom.backends.machine_reader import MachineError, TableReader, with_sources
 from tokenloom.backends.pim.stack import PimStack
-from tokenloom.backends.system import System
+from tokenloom.backends.system.description import System
 
 __all__ = [
     "Link",

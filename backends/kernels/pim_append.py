@@ -18,7 +18,7 @@ from tvm.script import tirx as T
 
 from tokenloom.backends.kernels.pim_record import command
 from tokenloom.backends.kernels.pim_shape import LANES, PAGE_TOKENS, PimShape
-from tokenloom.backends.pim.commands import Op
+from tokenloom.backends.pim.streams.commands import Op
 
 
 @T.macro
@@ -56,10 +56,10 @@ def write_columns(tile, token, first_row, address, shape):
 
 
 def append(name: str, shape: PimShape) -> Any:
-    """Return the function (qkv, frame_positions, slots, cos, sin, keys, values, stripe, first_key,
-    first_value, n), to be split by `pim_record`.
+    """Return the function that appends tokens, to be split by `pim_record`.
 
-    `stripe` is the number of pages that stay in a channel, `first_key` and `first_value` are the
+    It takes (qkv, frame_positions, slots, cos, sin, keys, values, stripe, first_key, first_value,
+    n). `stripe` is the number of pages that stay in a channel, `first_key` and `first_value` are the
     rows of the banks where the pools begin. Slots below 0 are skipped.
     """
     dim, half = shape.head_dim, shape.head_dim // 2

@@ -60,8 +60,8 @@ from tokenloom.backends.kernels.pim_record import CONTROL, command
 from tokenloom.backends.kernels.pim_softmax import gather_phase, merge_phase, softmax_phase
 from tokenloom.backends.kernels.pim_units import BANK, BASE, OPERAND, REGISTER, mac_lanes, mac_tree
 from tokenloom.backends.kernels.vector import LANES, NEGATIVE, constant, lanes
-from tokenloom.backends.pim.commands import ON, Op
-from tokenloom.backends.pim.schedule import SEGMENT_PAGES
+from tokenloom.backends.pim.operations.schedule import SEGMENT_PAGES
+from tokenloom.backends.pim.streams.commands import ON, Op
 
 KEPT_FUNCTIONS = 8
 """Scheduled functions that are kept."""

@@ -23,8 +23,8 @@ from tokenloom.backends.kernels.pim_intrinsics import BANK, REGISTER, Units, rec
 from tokenloom.backends.kernels.pim_legality import Limits, check_commands, check_schedule
 from tokenloom.backends.kernels.pim_record import commands, values
 from tokenloom.backends.kernels.pim_scope import UnitScope
-from tokenloom.backends.pim.commands import Op
 from tokenloom.backends.pim.stack import LEVELS
+from tokenloom.backends.pim.streams.commands import Op
 from tokenloom.kernel_spec import KernelSpec
 
 OPERATIONS = {"add": (Op.ADD, add), "mul": (Op.MUL, mul)}

@@ -22,7 +22,7 @@ from tvm.script import tirx as T
 
 from tokenloom.backends.kernels.pim_record import command
 from tokenloom.backends.kernels.pim_scope import Expr, UnitScope
-from tokenloom.backends.pim.commands import LANES, START, Op
+from tokenloom.backends.pim.streams.commands import LANES, START, Op
 
 BANK = "global.pim_bank"
 REGISTER = "global.pim_register"

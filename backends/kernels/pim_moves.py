@@ -28,9 +28,9 @@ from tokenloom.backends.kernels.pim_pages import (
 from tokenloom.backends.kernels.pim_plan import REGIONS, AttentionPlan
 from tokenloom.backends.kernels.pim_record import command
 from tokenloom.backends.kernels.vector import LANES, NEGATIVE, constant, lanes
-from tokenloom.backends.pim.commands import LANES as LANE_BY_LANE
-from tokenloom.backends.pim.commands import START, UNITS, Op
-from tokenloom.backends.pim.schedule import SEGMENT_PAGES
+from tokenloom.backends.pim.operations.schedule import SEGMENT_PAGES
+from tokenloom.backends.pim.streams.commands import LANES as LANE_BY_LANE
+from tokenloom.backends.pim.streams.commands import START, UNITS, Op
 
 Expr = Any
 

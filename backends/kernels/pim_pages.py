@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from tvm.script import tirx as T
 
-from tokenloom.backends.pim.schedule import SEGMENT_PAGES
+from tokenloom.backends.pim.operations.schedule import SEGMENT_PAGES
 
 VISIBLE, FIRST, COUNT, TOKENS, RUNS, CHANNEL, FRAME, ENTRY, SIZE = range(9)
 """Of `control`: pages that the row sees; the phase's first entry in the tables, its pages, and the

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from tokenloom.backends.kernels.pim_address import BankAddress
 from tokenloom.backends.kernels.pim_shape import PimShape
 from tokenloom.backends.kernels.vector import LANES
-from tokenloom.backends.pim.schedule import SEGMENT_PAGES, AttentionSchedule
+from tokenloom.backends.pim.operations.schedule import SEGMENT_PAGES, AttentionSchedule
 from tokenloom.backends.pim.stack import LEVELS
 from tokenloom.kernel_spec import KernelSpec
 

@@ -19,7 +19,7 @@ import tvm.s_tir
 import tvm.tirx
 from tvm.script import tirx as T
 
-from tokenloom.backends.pim.commands import ALL, FIELDS, WORDS, Op
+from tokenloom.backends.pim.streams.commands import ALL, FIELDS, WORDS, Op
 
 MARK = "pim_command"
 CONTROL = "local.pim_control"

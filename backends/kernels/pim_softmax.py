@@ -25,7 +25,7 @@ from tokenloom.backends.kernels.vector import (
     lanes,
     spread,
 )
-from tokenloom.backends.pim.commands import Op
+from tokenloom.backends.pim.streams.commands import Op
 
 
 @T.macro

@@ -19,8 +19,7 @@ import tvm.tirx
 
 from tokenloom.backends.kernels.pim_record import CommandRule, lowered
 from tokenloom.backends.kernels.pim_shape import PimShape
-from tokenloom.backends.pim.commands import FIELDS, UNITS, Op
-from tokenloom.backends.pim.totals import (
+from tokenloom.backends.pim.operations.totals import (
     ACTIVATES,
     ARRIVED,
     BANK,
@@ -51,6 +50,7 @@ from tokenloom.backends.pim.totals import (
     USED,
     state_width,
 )
+from tokenloom.backends.pim.streams.commands import FIELDS, UNITS, Op
 
 tirx: Any = tvm.tirx
 Expr = Any

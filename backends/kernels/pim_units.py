@@ -25,7 +25,7 @@ from tokenloom.backends.kernels.pim_fold import WIDTHS, folded, order_of_units, 
 from tokenloom.backends.kernels.pim_plan import AttentionPlan
 from tokenloom.backends.kernels.pim_record import command
 from tokenloom.backends.kernels.vector import LANES, constant, lanes, spread
-from tokenloom.backends.pim.commands import START, Op
+from tokenloom.backends.pim.streams.commands import START, Op
 
 BANK = "global.pim_bank"
 REGISTER = "local.pim_register"

@@ -31,18 +31,18 @@ from tokenloom.backends.kernels.build import OnBuild, build, symbol_of
 from tokenloom.backends.kernels.native import Call, NativeFunction, TensorView
 from tokenloom.backends.ledger import Ledger
 from tokenloom.backends.machine import load_machine
-from tokenloom.backends.pim.attention_specs import (
+from tokenloom.backends.pim.banks import BankArrays
+from tokenloom.backends.pim.controller.merge import PartialAttention, Single
+from tokenloom.backends.pim.geometry import StackGeometry
+from tokenloom.backends.pim.layout import PAGE_TOKENS, KvLayout
+from tokenloom.backends.pim.operations.attention_specs import (
     Heads,
     Lowering,
     append_spec,
     attention_spec,
 )
-from tokenloom.backends.pim.banks import BankArrays
-from tokenloom.backends.pim.geometry import StackGeometry
-from tokenloom.backends.pim.layout import PAGE_TOKENS, KvLayout
-from tokenloom.backends.pim.merge import PartialAttention, Single
-from tokenloom.backends.pim.meter import MeteredKernel, PimMeter
-from tokenloom.backends.pim.schedule import default_schedule
+from tokenloom.backends.pim.operations.meter import MeteredKernel, PimMeter
+from tokenloom.backends.pim.operations.schedule import default_schedule
 from tokenloom.backends.pim.stack import PimStack
 from tokenloom.backends.pim.storage import (
     BankStorage,

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tokenloom.backends.pim.attention_shape import attention_counts, shared_queries
-from tokenloom.backends.pim.closed_form import attention_cycles
-from tokenloom.backends.pim.commands import ALL, UNIT_OPS, CommandStream, Op
 from tokenloom.backends.pim.paths import array_pj_per_byte, units_pj_per_byte
 from tokenloom.backends.pim.stack import PimStack
-from tokenloom.backends.pim.timing import TimedStream
+from tokenloom.backends.pim.streams.commands import ALL, UNIT_OPS, CommandStream, Op
+from tokenloom.backends.pim.timing.attention_shape import attention_counts, shared_queries
+from tokenloom.backends.pim.timing.closed_form import attention_cycles
+from tokenloom.backends.pim.timing.event_model import TimedStream
 
 REFRESHES_PER_WINDOW = 8192
 """All-bank refreshes in which every row is refreshed once (JEDEC: 32 ms at tREFI 3.9 us)."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 from math import ceil
 
 from tokenloom.backends.device import DeviceError
-from tokenloom.backends.pim.attention_shape import attention_shape
 from tokenloom.backends.pim.stack import PimStack
+from tokenloom.backends.pim.timing.attention_shape import attention_shape
 
 
 def check_attention(

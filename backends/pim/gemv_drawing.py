@@ -10,8 +10,8 @@ from math import prod
 import numpy as np
 
 from tokenloom.backends.pim.drawing import Cell, Share, TensorMap, slot_names
-from tokenloom.backends.pim.gemv_layout import GemvLayout, default_schedule
 from tokenloom.backends.pim.geometry import Index, StackGeometry
+from tokenloom.backends.pim.operations.gemv_layout import GemvLayout, default_schedule
 from tokenloom.backends.pim.stack import PimStack
 
 DRAWN_COLUMNS = 2

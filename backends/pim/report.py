@@ -11,21 +11,21 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tokenloom.backends.pim.attacc_stream import attention_stream
-from tokenloom.backends.pim.attention_shape import attention_counts
-from tokenloom.backends.pim.closed_form import attention_cycles
-from tokenloom.backends.pim.commands import ALL, UNIT_OPS, CommandStream, Op
 from tokenloom.backends.pim.energy import EnergyReport, attention_energy, stream_energy
 from tokenloom.backends.pim.fitting import check_attention, check_computes
-from tokenloom.backends.pim.gemv import Gemv
-from tokenloom.backends.pim.gemv_layout import GemvLayout, default_schedule
-from tokenloom.backends.pim.limits import MOVE_OPS
-from tokenloom.backends.pim.program import banks_for
-from tokenloom.backends.pim.rows import with_rows
-from tokenloom.backends.pim.specs import lanes_of
+from tokenloom.backends.pim.operations.gemv import Gemv
+from tokenloom.backends.pim.operations.gemv_layout import GemvLayout, default_schedule
+from tokenloom.backends.pim.operations.program import banks_for
+from tokenloom.backends.pim.operations.specs import lanes_of
 from tokenloom.backends.pim.stack import PimStack
-from tokenloom.backends.pim.stack_state import Arithmetic
-from tokenloom.backends.pim.timing import TimedStream, time_stream
+from tokenloom.backends.pim.streams.attacc_stream import attention_stream
+from tokenloom.backends.pim.streams.commands import ALL, UNIT_OPS, CommandStream, Op
+from tokenloom.backends.pim.streams.limits import MOVE_OPS
+from tokenloom.backends.pim.streams.rows import with_rows
+from tokenloom.backends.pim.streams.stack_state import Arithmetic
+from tokenloom.backends.pim.timing.attention_shape import attention_counts
+from tokenloom.backends.pim.timing.closed_form import attention_cycles
+from tokenloom.backends.pim.timing.event_model import TimedStream, time_stream
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tokenloom.backends.pim.stream_text import parse_stream
+from tokenloom.backends.pim.streams.text import parse_stream
 
 Run = Callable[..., tuple[int, str, str]]
 ATTACC = ("--machine", "attacc-hbm3")

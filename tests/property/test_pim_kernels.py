@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tokenloom.backends.machine import load_machine
-from tokenloom.backends.pim.gemv import Gemv
-from tokenloom.backends.pim.gemv_layout import GemvLayout, GemvSchedule
-from tokenloom.backends.pim.interpreter import interpret
+from tokenloom.backends.pim.operations.gemv import Gemv
+from tokenloom.backends.pim.operations.gemv_layout import GemvLayout, GemvSchedule
 from tokenloom.backends.pim.stack import PimStack
-from tokenloom.backends.pim.stack_state import StackState
+from tokenloom.backends.pim.streams.interpreter import interpret
+from tokenloom.backends.pim.streams.stack_state import StackState
 
 Values = NDArray[Any]
 

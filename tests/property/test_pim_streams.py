@@ -9,9 +9,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tokenloom.backends.pim.commands import FIELDS, RECORD, CommandStream, Op
 from tokenloom.backends.pim.errors import StreamError
-from tokenloom.backends.pim.stream_text import format_stream, parse_stream
+from tokenloom.backends.pim.streams.commands import FIELDS, RECORD, CommandStream, Op
+from tokenloom.backends.pim.streams.text import format_stream, parse_stream
 
 INT32 = st.one_of(st.integers(-1, 40), st.integers(-(2**31), 2**31 - 1))
 RECORDS = st.tuples(

@@ -14,13 +14,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tokenloom.backends.machine import load_machine
-from tokenloom.backends.pim.attacc_stream import attention_stream
-from tokenloom.backends.pim.checker import check
-from tokenloom.backends.pim.closed_form import attention_cycles
-from tokenloom.backends.pim.commands import ALL, LANES, ON, START, Command, CommandStream, Op
-from tokenloom.backends.pim.rows import with_rows
 from tokenloom.backends.pim.stack import PimStack
-from tokenloom.backends.pim.timing import time_stream
+from tokenloom.backends.pim.streams.attacc_stream import attention_stream
+from tokenloom.backends.pim.streams.commands import (
+    ALL,
+    LANES,
+    ON,
+    START,
+    Command,
+    CommandStream,
+    Op,
+)
+from tokenloom.backends.pim.streams.rows import with_rows
+from tokenloom.backends.pim.timing.checker import check
+from tokenloom.backends.pim.timing.closed_form import attention_cycles
+from tokenloom.backends.pim.timing.event_model import time_stream
 
 MACHINES = ("attacc-hbm3", "hbm4-uniform", "hbm4-het-1of4", "hbm2-pim")
 UNITS = (Op.MAC_TREE, Op.MAC_LANES, Op.MAC, Op.ADD, Op.MUL, Op.RELU, Op.LOAD, Op.STORE)

@@ -11,18 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tokenloom.backends.machine import load_machine
-from tokenloom.backends.pim.attention_specs import Heads, attention_spec
 from tokenloom.backends.pim.banks import BankArrays
-from tokenloom.backends.pim.commands import CommandStream, Op
 from tokenloom.backends.pim.geometry import StackGeometry
-from tokenloom.backends.pim.interpreter import interpret
-from tokenloom.backends.pim.kernel_stream import AttentionTables, Pools, launch_stream
 from tokenloom.backends.pim.layout import KvLayout
-from tokenloom.backends.pim.native_kernels import bound
-from tokenloom.backends.pim.rows import with_rows
-from tokenloom.backends.pim.schedule import default_schedule
+from tokenloom.backends.pim.operations.attention_specs import Heads, attention_spec
+from tokenloom.backends.pim.operations.kernel_stream import AttentionTables, Pools, launch_stream
+from tokenloom.backends.pim.operations.native_kernels import bound
+from tokenloom.backends.pim.operations.schedule import default_schedule
 from tokenloom.backends.pim.stack import PimStack
-from tokenloom.backends.pim.stack_state import StackState
+from tokenloom.backends.pim.streams.commands import CommandStream, Op
+from tokenloom.backends.pim.streams.interpreter import interpret
+from tokenloom.backends.pim.streams.rows import with_rows
+from tokenloom.backends.pim.streams.stack_state import StackState
 from tokenloom.bench.report import Sample, measure
 
 MACHINE = "this-host-pim"

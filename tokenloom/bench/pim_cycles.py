@@ -12,13 +12,13 @@ from importlib.resources import files
 from typing import Any
 
 from tokenloom.backends.machine import load_machine
-from tokenloom.backends.pim.attacc_stream import attention_stream
-from tokenloom.backends.pim.closed_form import attention_cycles
-from tokenloom.backends.pim.constraints import Compat
 from tokenloom.backends.pim.paths import array_pj_per_byte
-from tokenloom.backends.pim.rows import with_rows
 from tokenloom.backends.pim.stack import PimStack
-from tokenloom.backends.pim.timing import time_stream
+from tokenloom.backends.pim.streams.attacc_stream import attention_stream
+from tokenloom.backends.pim.streams.rows import with_rows
+from tokenloom.backends.pim.timing.closed_form import attention_cycles
+from tokenloom.backends.pim.timing.constraints import Compat
+from tokenloom.backends.pim.timing.event_model import time_stream
 from tokenloom.bench.report import ResultTable
 
 MACHINE = "attacc-hbm3"

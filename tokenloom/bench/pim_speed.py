@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from tokenloom.backends.machine import load_machine
 from tokenloom.backends.pim.banks import BankArrays
-from tokenloom.backends.pim.elementwise import OPERANDS, Elementwise, Operation
-from tokenloom.backends.pim.gemv import Gemv
-from tokenloom.backends.pim.interpreter import interpret
+from tokenloom.backends.pim.operations.elementwise import OPERANDS, Elementwise, Operation
+from tokenloom.backends.pim.operations.gemv import Gemv
 from tokenloom.backends.pim.stack import PimStack
-from tokenloom.backends.pim.stack_state import StackState
+from tokenloom.backends.pim.streams.interpreter import interpret
+from tokenloom.backends.pim.streams.stack_state import StackState
 from tokenloom.bench.golden_gemv import INPUTS, ROWS, golden_gemv
 from tokenloom.bench.pim_attention import Decode
 from tokenloom.bench.report import ResultTable, Sample, measure

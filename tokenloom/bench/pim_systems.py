@@ -7,7 +7,7 @@ from importlib.resources import files
 from typing import Any, cast
 
 from tokenloom.backends.machine import load_machine
-from tokenloom.backends.system_estimate import Estimate, Workload, configured, estimate
+from tokenloom.backends.system.estimate import Estimate, Workload, configured, estimate
 from tokenloom.bench.report import ResultTable
 from tokenloom.compiler.analysis.model_costs import model_shape
 from tokenloom.models.catalog import catalog

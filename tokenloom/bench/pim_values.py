@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tokenloom.backends.machine import load_machine
-from tokenloom.backends.pim.controller import HeterogeneousStack
-from tokenloom.backends.pim.elementwise import Operation, elementwise
-from tokenloom.backends.pim.gemv import gemv
-from tokenloom.backends.pim.hybrid import HybridAttention
-from tokenloom.backends.pim.kv_shape import BlockId, KvShape
+from tokenloom.backends.pim.controller.heterogeneous import HeterogeneousStack
+from tokenloom.backends.pim.controller.hybrid import HybridAttention
+from tokenloom.backends.pim.controller.kv_shape import BlockId, KvShape
+from tokenloom.backends.pim.operations.elementwise import Operation, elementwise
+from tokenloom.backends.pim.operations.gemv import gemv
 from tokenloom.backends.pim.stack import PimStack
 from tokenloom.bench.golden_gemv import accumulate, golden_gemv
 from tokenloom.bench.report import ResultTable

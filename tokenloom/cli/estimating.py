@@ -13,7 +13,7 @@ from tokenloom.cli.console import output_console
 from tokenloom.cli.pim_options import Level, PowerCap
 
 if TYPE_CHECKING:
-    from tokenloom.backends.system_estimate import Estimate
+    from tokenloom.backends.system.estimate import Estimate
 
 _MOST = 1 << 24
 
@@ -64,8 +64,8 @@ def estimate(
 
     from tokenloom.backends.device import DeviceError
     from tokenloom.backends.machine import load_machine
-    from tokenloom.backends.system_estimate import Workload, configured
-    from tokenloom.backends.system_estimate import estimate as estimate_on
+    from tokenloom.backends.system.estimate import Workload, configured
+    from tokenloom.backends.system.estimate import estimate as estimate_on
     from tokenloom.compiler.analysis.model_costs import model_shape
     from tokenloom.models.registry import resolve
 

@@ -23,8 +23,8 @@ from tokenloom.cli.pim_options import (
 )
 
 if TYPE_CHECKING:
-    from tokenloom.backends.pim.commands import CommandStream
     from tokenloom.backends.pim.stack import PimStack
+    from tokenloom.backends.pim.streams.commands import CommandStream
 
 MOST_NAMED = 10
 """Violations that a message names; it counts the others."""
@@ -70,7 +70,7 @@ def trace(
 def _write(
     stream: CommandStream, stack: PimStack, output: Path | None, perfetto: Path | None
 ) -> None:
-    from tokenloom.backends.pim.stream_text import format_stream
+    from tokenloom.backends.pim.streams.text import format_stream
     from tokenloom.models.cache import write_whole
 
     if output is not None:
@@ -79,7 +79,7 @@ def _write(
     if perfetto is not None:
         import json
 
-        from tokenloom.backends.pim.stream_trace import stream_trace
+        from tokenloom.backends.pim.streams.trace import stream_trace
 
         write_whole(perfetto, json.dumps(stream_trace(stream, stack)))
         error_console().print(f"{perfetto}: open it in https://ui.perfetto.dev")
@@ -87,7 +87,7 @@ def _write(
 
 def _excerpt(stream: CommandStream, limit: int) -> Iterator[str]:
     """Yield the header and the first and last commands, at most `limit` of them."""
-    from tokenloom.backends.pim.stream_text import stream_lines
+    from tokenloom.backends.pim.streams.text import stream_lines
 
     left_out = len(stream) - limit if limit else 0
     tail = limit // 2
@@ -101,9 +101,9 @@ def _excerpt(stream: CommandStream, limit: int) -> Iterator[str]:
 
 def _check(file: Path, stack: PimStack) -> None:
     """Say that the file's stream keeps all constraints, or raise StreamError with what does not."""
-    from tokenloom.backends.pim import checker
     from tokenloom.backends.pim.errors import StreamError
-    from tokenloom.backends.pim.stream_text import parse_stream
+    from tokenloom.backends.pim.streams.text import parse_stream
+    from tokenloom.backends.pim.timing import checker
 
     try:
         stream = parse_stream(file.read_text("utf-8"), str(file))

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from tokenloom.backends.cost import ModelShape
 from tokenloom.backends.device import DeviceError
 from tokenloom.backends.machine import Machine, MachineError, load_machine
-from tokenloom.backends.system_estimate import Estimate, Workload, configured, estimate
-from tokenloom.backends.system_gpu import Cost, Gpu
-from tokenloom.backends.system_layers import Shard
-from tokenloom.backends.system_near import beside, shared
-from tokenloom.backends.system_tiles import Product, traffic
+from tokenloom.backends.system.estimate import Estimate, Workload, configured, estimate
+from tokenloom.backends.system.gpu import Cost, Gpu
+from tokenloom.backends.system.layers import Shard
+from tokenloom.backends.system.near import beside, shared
+from tokenloom.backends.system.tiles import Product, traffic
 from tokenloom.compiler.analysis.model_costs import model_shape
 from tokenloom.models.catalog import catalog
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tokenloom.backends.system_estimate import Estimate
+from tokenloom.backends.system.estimate import Estimate
 from tokenloom.bench.pim_systems import OPTIONS, reference_rows, simulated_part
 from tokenloom.bench.pim_systems import estimate_of as estimate_of_reference
 

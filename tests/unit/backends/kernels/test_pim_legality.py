@@ -14,8 +14,8 @@ from tokenloom.backends.device import DeviceError
 from tokenloom.backends.kernels.pim_gemv import GemvShape, gemv, scheduled
 from tokenloom.backends.kernels.pim_legality import check_commands, check_schedule
 from tokenloom.backends.machine import load_machine
-from tokenloom.backends.pim.gemv_layout import GemvLayout, GemvSchedule
-from tokenloom.backends.pim.specs import gemv_spec
+from tokenloom.backends.pim.operations.gemv_layout import GemvLayout, GemvSchedule
+from tokenloom.backends.pim.operations.specs import gemv_spec
 
 
 def shape_of(schedule: GemvSchedule, outputs: int = 40_000, inputs: int = 1024) -> GemvShape:

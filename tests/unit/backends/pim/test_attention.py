@@ -10,8 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from tokenloom.backends.device import Argument, Buffer, DeviceError
+from tokenloom.backends.pim.controller.merge import PartialAttention, merge
 from tokenloom.backends.pim.device import PimDevice
-from tokenloom.backends.pim.merge import PartialAttention, merge
 from tokenloom.kernel_spec import KernelSpec
 
 HEADS, KV_HEADS, GROUP = 6, 2, 3

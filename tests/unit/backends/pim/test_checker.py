@@ -5,13 +5,13 @@ from dataclasses import replace
 import pytest
 
 from tokenloom.backends.machine import load_machine
-from tokenloom.backends.pim.attacc_stream import attention_stream
-from tokenloom.backends.pim.checker import check
-from tokenloom.backends.pim.commands import LANES, ON, START, Command, CommandStream, Op
 from tokenloom.backends.pim.errors import StreamError
-from tokenloom.backends.pim.rows import with_rows
 from tokenloom.backends.pim.stack import PimStack
-from tokenloom.backends.pim.timing import time_stream
+from tokenloom.backends.pim.streams.attacc_stream import attention_stream
+from tokenloom.backends.pim.streams.commands import LANES, ON, START, Command, CommandStream, Op
+from tokenloom.backends.pim.streams.rows import with_rows
+from tokenloom.backends.pim.timing.checker import check
+from tokenloom.backends.pim.timing.event_model import time_stream
 
 BANK = {"channel": 0, "pseudo_channel": 0, "sid": 0, "bank_group": 0, "bank": 0}
 NEXT_BANK = {**BANK, "bank": 1}

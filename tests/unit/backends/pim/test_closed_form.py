@@ -6,14 +6,18 @@ import numpy as np
 import pytest
 
 from tokenloom.backends.machine import load_machine
-from tokenloom.backends.pim.attacc_stream import attention_stream
-from tokenloom.backends.pim.attention_shape import attention_counts, attention_shape, shared_queries
-from tokenloom.backends.pim.closed_form import attention_cycles, elementwise_cycles
-from tokenloom.backends.pim.elementwise import Elementwise, Operation
 from tokenloom.backends.pim.errors import StreamError
-from tokenloom.backends.pim.rows import with_rows
+from tokenloom.backends.pim.operations.elementwise import Elementwise, Operation
 from tokenloom.backends.pim.stack import PimStack
-from tokenloom.backends.pim.timing import time_stream
+from tokenloom.backends.pim.streams.attacc_stream import attention_stream
+from tokenloom.backends.pim.streams.rows import with_rows
+from tokenloom.backends.pim.timing.attention_shape import (
+    attention_counts,
+    attention_shape,
+    shared_queries,
+)
+from tokenloom.backends.pim.timing.closed_form import attention_cycles, elementwise_cycles
+from tokenloom.backends.pim.timing.event_model import time_stream
 
 
 def stack_of(machine: str = "attacc-hbm3", level: str = "bank", power_cap: bool = True) -> PimStack:

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tokenloom.backends.device import DeviceError
-from tokenloom.backends.pim.commands import ALL, Op
-from tokenloom.backends.pim.controller import HeterogeneousStack
-from tokenloom.backends.pim.kv_shape import FORMATS, BlockId, Format, KvShape, Tier
-from tokenloom.backends.pim.limits import check_fields
+from tokenloom.backends.pim.controller.heterogeneous import HeterogeneousStack
+from tokenloom.backends.pim.controller.kv_shape import FORMATS, BlockId, Format, KvShape, Tier
+from tokenloom.backends.pim.controller.quantize import dequantize, quantize
+from tokenloom.backends.pim.controller.transfer import ENDS, Transfer
 from tokenloom.backends.pim.paths import array_pj_per_byte
-from tokenloom.backends.pim.quantize import dequantize, quantize
-from tokenloom.backends.pim.transfer import ENDS, Transfer
+from tokenloom.backends.pim.streams.commands import ALL, Op
+from tokenloom.backends.pim.streams.limits import check_fields
 
 from .heterogeneous import small_hbm4, small_stack
 

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from tokenloom.backends.device import DeviceError
 from tokenloom.backends.machine import load_machine
-from tokenloom.backends.pim.elementwise import Elementwise, Operation, elementwise
-from tokenloom.backends.pim.interpreter import interpret
+from tokenloom.backends.pim.operations.elementwise import Elementwise, Operation, elementwise
 from tokenloom.backends.pim.stack import PimStack
-from tokenloom.backends.pim.stack_state import StackState
+from tokenloom.backends.pim.streams.interpreter import interpret
+from tokenloom.backends.pim.streams.stack_state import StackState
 
 Half = NDArray[np.float16]
 MILLION = 1_000_000

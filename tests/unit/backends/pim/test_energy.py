@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 
 from tokenloom.backends.machine import load_machine
-from tokenloom.backends.pim.attacc_stream import attention_stream
-from tokenloom.backends.pim.commands import Command, CommandStream, Op
 from tokenloom.backends.pim.energy import EnergyReport, attention_energy, stream_energy
-from tokenloom.backends.pim.rows import with_rows
 from tokenloom.backends.pim.stack import PimStack
-from tokenloom.backends.pim.timing import time_stream
+from tokenloom.backends.pim.streams.attacc_stream import attention_stream
+from tokenloom.backends.pim.streams.commands import Command, CommandStream, Op
+from tokenloom.backends.pim.streams.rows import with_rows
+from tokenloom.backends.pim.timing.event_model import time_stream
 
 KV_BYTES = 2 * 2048 * 128 * 2
 

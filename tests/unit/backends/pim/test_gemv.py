@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from tokenloom.backends.device import DeviceError
 from tokenloom.backends.machine import load_machine
 from tokenloom.backends.pim.banks import BankArrays
-from tokenloom.backends.pim.commands import START, Op
-from tokenloom.backends.pim.gemv import Gemv, GemvResult, gemv
-from tokenloom.backends.pim.gemv_layout import GemvSchedule
-from tokenloom.backends.pim.interpreter import interpret
-from tokenloom.backends.pim.program import banks_for
+from tokenloom.backends.pim.operations.gemv import Gemv, GemvResult, gemv
+from tokenloom.backends.pim.operations.gemv_layout import GemvSchedule
+from tokenloom.backends.pim.operations.program import banks_for
 from tokenloom.backends.pim.stack import PimStack
-from tokenloom.backends.pim.stack_state import Arithmetic, StackState
+from tokenloom.backends.pim.streams.commands import START, Op
+from tokenloom.backends.pim.streams.interpreter import interpret
+from tokenloom.backends.pim.streams.stack_state import Arithmetic, StackState
 from tokenloom.bench.golden_gemv import accumulate, checksum, golden_gemv
 
 Values = NDArray[Any]

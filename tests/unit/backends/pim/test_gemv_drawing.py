@@ -11,7 +11,7 @@ from tokenloom.backends.device import DeviceError
 from tokenloom.backends.machine import load_machine
 from tokenloom.backends.pim.drawing import Cell, Share
 from tokenloom.backends.pim.gemv_drawing import gemv_map, weight_places
-from tokenloom.backends.pim.gemv_layout import GemvLayout, default_schedule
+from tokenloom.backends.pim.operations.gemv_layout import GemvLayout, default_schedule
 from tokenloom.backends.pim.stack import PimStack
 
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tokenloom.backends.pim.hotness import Hotness
-from tokenloom.backends.pim.kv_shape import BlockId
+from tokenloom.backends.pim.controller.hotness import Hotness
+from tokenloom.backends.pim.controller.kv_shape import BlockId
 
 BLOCK, OTHER = BlockId(0, 0, 1), BlockId(0, 0, 2)
 

@@ -12,16 +12,16 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tokenloom.backends.device import DeviceError
-from tokenloom.backends.pim.controller import HeterogeneousStack
-from tokenloom.backends.pim.geometry import StackGeometry
-from tokenloom.backends.pim.hybrid import (
+from tokenloom.backends.pim.controller.heterogeneous import HeterogeneousStack
+from tokenloom.backends.pim.controller.hybrid import (
     HybridAttention,
     HybridResult,
     processor_attention,
     unit_attention,
 )
-from tokenloom.backends.pim.kv_shape import BlockId, Format, KvShape
-from tokenloom.backends.pim.merge import PartialAttention
+from tokenloom.backends.pim.controller.kv_shape import BlockId, Format, KvShape
+from tokenloom.backends.pim.controller.merge import PartialAttention
+from tokenloom.backends.pim.geometry import StackGeometry
 from tokenloom.backends.pim.stack import PimStack
 
 from .heterogeneous import small_hbm4, small_stack

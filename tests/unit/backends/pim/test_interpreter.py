@@ -8,11 +8,19 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tokenloom.backends.pim.commands import LANES, ON, START, UNITS, Command, CommandStream, Op
 from tokenloom.backends.pim.errors import StreamError
-from tokenloom.backends.pim.interpreter import interpret
 from tokenloom.backends.pim.stack import PimStack
-from tokenloom.backends.pim.stack_state import Arithmetic, StackState
+from tokenloom.backends.pim.streams.commands import (
+    LANES,
+    ON,
+    START,
+    UNITS,
+    Command,
+    CommandStream,
+    Op,
+)
+from tokenloom.backends.pim.streams.interpreter import interpret
+from tokenloom.backends.pim.streams.stack_state import Arithmetic, StackState
 from tokenloom.bench.golden_gemv import GoldenGemv, accumulate, checksum, golden_gemv
 
 Half = NDArray[np.float16]

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tokenloom.backends.pim.commands import LANES, START, Command, CommandStream, Op
-from tokenloom.backends.pim.interpreter import interpret
-from tokenloom.backends.pim.rows import with_rows
 from tokenloom.backends.pim.stack import PimStack
-from tokenloom.backends.pim.stack_state import Arithmetic, StackState
+from tokenloom.backends.pim.streams.commands import LANES, START, Command, CommandStream, Op
+from tokenloom.backends.pim.streams.interpreter import interpret
+from tokenloom.backends.pim.streams.rows import with_rows
+from tokenloom.backends.pim.streams.stack_state import Arithmetic, StackState
 
 Half = NDArray[np.float16]
 

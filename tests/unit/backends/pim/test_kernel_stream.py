@@ -11,26 +11,26 @@ from numpy.typing import NDArray
 
 from tokenloom.backends.device import DeviceError
 from tokenloom.backends.machine import load_machine
-from tokenloom.backends.pim.attacc_stream import attention_stream
-from tokenloom.backends.pim.attention_specs import Heads, attention_spec
 from tokenloom.backends.pim.banks import BankArrays
-from tokenloom.backends.pim.commands import CommandStream, Op
 from tokenloom.backends.pim.geometry import StackGeometry
-from tokenloom.backends.pim.interpreter import interpret
-from tokenloom.backends.pim.kernel_stream import (
+from tokenloom.backends.pim.layout import KvLayout
+from tokenloom.backends.pim.operations.attention_specs import Heads, attention_spec
+from tokenloom.backends.pim.operations.kernel_stream import (
     AttentionTables,
     Pools,
     heads_stream,
     launch_stream,
 )
-from tokenloom.backends.pim.layout import KvLayout
-from tokenloom.backends.pim.native_kernels import compute
-from tokenloom.backends.pim.overlap import HeadParts, overlapped
-from tokenloom.backends.pim.rows import with_rows
-from tokenloom.backends.pim.schedule import AttentionSchedule, default_schedule
+from tokenloom.backends.pim.operations.native_kernels import compute
+from tokenloom.backends.pim.operations.schedule import AttentionSchedule, default_schedule
 from tokenloom.backends.pim.stack import PimStack
-from tokenloom.backends.pim.stack_state import StackState
-from tokenloom.backends.pim.timing import time_stream
+from tokenloom.backends.pim.streams.attacc_stream import attention_stream
+from tokenloom.backends.pim.streams.commands import CommandStream, Op
+from tokenloom.backends.pim.streams.interpreter import interpret
+from tokenloom.backends.pim.streams.overlap import HeadParts, overlapped
+from tokenloom.backends.pim.streams.rows import with_rows
+from tokenloom.backends.pim.streams.stack_state import StackState
+from tokenloom.backends.pim.timing.event_model import time_stream
 
 Floats = NDArray[Any]
 

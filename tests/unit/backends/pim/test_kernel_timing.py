@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 from tokenloom.backends.machine import load_machine
-from tokenloom.backends.pim.checker import check
-from tokenloom.backends.pim.commands import CommandStream, Op
-from tokenloom.backends.pim.elementwise import Elementwise
-from tokenloom.backends.pim.gemv import Gemv
-from tokenloom.backends.pim.gemv_layout import GemvSchedule
-from tokenloom.backends.pim.rows import with_rows
+from tokenloom.backends.pim.operations.elementwise import Elementwise
+from tokenloom.backends.pim.operations.gemv import Gemv
+from tokenloom.backends.pim.operations.gemv_layout import GemvSchedule
 from tokenloom.backends.pim.stack import PimStack
-from tokenloom.backends.pim.stream_text import format_stream, parse_stream
-from tokenloom.backends.pim.timing import time_stream
+from tokenloom.backends.pim.streams.commands import CommandStream, Op
+from tokenloom.backends.pim.streams.rows import with_rows
+from tokenloom.backends.pim.streams.text import format_stream, parse_stream
+from tokenloom.backends.pim.timing.checker import check
+from tokenloom.backends.pim.timing.event_model import time_stream
 
 
 def one_stack(name: str, level: str | None = None) -> PimStack:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from tokenloom.backends.pim.merge import PartialAttention, merge, merge_all
+from tokenloom.backends.pim.controller.merge import PartialAttention, merge, merge_all
 
 Floats = NDArray[Any]
 QUERIES, DIMS = 3, 8

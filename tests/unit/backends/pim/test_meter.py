@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tokenloom.backends.machine import load_machine
-from tokenloom.backends.pim.attention_specs import Heads, append_spec, attention_spec
-from tokenloom.backends.pim.commands import ALL, CommandStream, Op
 from tokenloom.backends.pim.energy import stream_energy
 from tokenloom.backends.pim.geometry import StackGeometry
-from tokenloom.backends.pim.kernel_stream import (
+from tokenloom.backends.pim.layout import KvLayout
+from tokenloom.backends.pim.operations.attention_specs import Heads, append_spec, attention_spec
+from tokenloom.backends.pim.operations.kernel_stream import (
     AttentionTables,
     Pools,
     append_arguments,
@@ -23,12 +23,12 @@ from tokenloom.backends.pim.kernel_stream import (
     attention_arguments,
     launch_stream,
 )
-from tokenloom.backends.pim.layout import KvLayout
-from tokenloom.backends.pim.meter import LaunchCost, MeteredKernel, PimMeter
-from tokenloom.backends.pim.rows import with_rows
-from tokenloom.backends.pim.schedule import AttentionSchedule, default_schedule
+from tokenloom.backends.pim.operations.meter import LaunchCost, MeteredKernel, PimMeter
+from tokenloom.backends.pim.operations.schedule import AttentionSchedule, default_schedule
 from tokenloom.backends.pim.stack import PimStack
-from tokenloom.backends.pim.timing import TimedStream, time_stream
+from tokenloom.backends.pim.streams.commands import ALL, CommandStream, Op
+from tokenloom.backends.pim.streams.rows import with_rows
+from tokenloom.backends.pim.timing.event_model import TimedStream, time_stream
 
 HEADS = Heads(6, 2, 64)
 

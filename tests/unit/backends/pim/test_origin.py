@@ -12,11 +12,11 @@ import tvm
 
 from tokenloom.backends.kernels.pim_gemv import GemvShape, scheduled
 from tokenloom.backends.kernels.pim_record import MARK, commands, values
-from tokenloom.backends.pim.commands import CommandStream, Op
-from tokenloom.backends.pim.gemv import Gemv
-from tokenloom.backends.pim.gemv_layout import GemvLayout, GemvSchedule
-from tokenloom.backends.pim.specs import gemv_spec
+from tokenloom.backends.pim.operations.gemv import Gemv
+from tokenloom.backends.pim.operations.gemv_layout import GemvLayout, GemvSchedule
+from tokenloom.backends.pim.operations.specs import gemv_spec
 from tokenloom.backends.pim.stack import PimStack
+from tokenloom.backends.pim.streams.commands import CommandStream, Op
 
 BASE = GemvSchedule(8, 4)
 OTHERS = {

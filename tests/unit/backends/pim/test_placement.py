@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tokenloom.backends.machine import load_machine
-from tokenloom.backends.pim.hotness import Hotness
-from tokenloom.backends.pim.kv_shape import BlockId, KvShape
-from tokenloom.backends.pim.placement import (
+from tokenloom.backends.pim.controller.hotness import Hotness
+from tokenloom.backends.pim.controller.kv_shape import BlockId, KvShape
+from tokenloom.backends.pim.controller.placement import (
     BlockCosts,
     Placement,
     Replication,

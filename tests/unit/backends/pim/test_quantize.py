@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tokenloom.backends.device import DeviceError
-from tokenloom.backends.pim.quantize import (
+from tokenloom.backends.pim.controller.quantize import (
     Quantized,
     Role,
     dequantize,

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 from tokenloom.backends.machine import load_machine
-from tokenloom.backends.pim.attacc_stream import attention_stream
-from tokenloom.backends.pim.commands import ALL, Command, CommandStream, Op
-from tokenloom.backends.pim.rows import with_rows
 from tokenloom.backends.pim.stack import PimStack
+from tokenloom.backends.pim.streams.attacc_stream import attention_stream
+from tokenloom.backends.pim.streams.commands import ALL, Command, CommandStream, Op
+from tokenloom.backends.pim.streams.rows import with_rows
 
 
 def stack_of(machine: str = "attacc-hbm3") -> PimStack:

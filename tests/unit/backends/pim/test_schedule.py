@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tokenloom.backends.device import DeviceError
 from tokenloom.backends.machine import load_machine
-from tokenloom.backends.pim.schedule import (
+from tokenloom.backends.pim.operations.schedule import (
     AttentionSchedule,
     candidates,
     check_schedule,

@@ -7,16 +7,16 @@ import pytest
 
 from tokenloom.backends.device import DeviceError
 from tokenloom.backends.machine import load_machine
-from tokenloom.backends.pim.attention_model import schedule_cycles
-from tokenloom.backends.pim.gemv import Gemv
-from tokenloom.backends.pim.gemv_layout import GemvLayout, GemvSchedule
-from tokenloom.backends.pim.gemv_model import gemv_cycles
-from tokenloom.backends.pim.kernel_stream import heads_stream
-from tokenloom.backends.pim.rows import with_rows
-from tokenloom.backends.pim.schedule import AttentionSchedule, candidates
-from tokenloom.backends.pim.search import choose, search_attention, search_gemv
+from tokenloom.backends.pim.operations.gemv import Gemv
+from tokenloom.backends.pim.operations.gemv_layout import GemvLayout, GemvSchedule
+from tokenloom.backends.pim.operations.kernel_stream import heads_stream
+from tokenloom.backends.pim.operations.schedule import AttentionSchedule, candidates
+from tokenloom.backends.pim.operations.search import choose, search_attention, search_gemv
 from tokenloom.backends.pim.stack import PimStack
-from tokenloom.backends.pim.timing import time_stream
+from tokenloom.backends.pim.streams.rows import with_rows
+from tokenloom.backends.pim.timing.attention_model import schedule_cycles
+from tokenloom.backends.pim.timing.event_model import time_stream
+from tokenloom.backends.pim.timing.gemv_model import gemv_cycles
 
 
 def one_stack(name: str, level: str | None = None) -> PimStack:

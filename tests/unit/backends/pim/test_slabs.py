@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tokenloom.backends.pim.slabs import SlabPool
+from tokenloom.backends.pim.controller.slabs import SlabPool
 
 FRAMES, SIZE = 5, 7
 

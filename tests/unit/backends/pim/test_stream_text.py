@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from tokenloom.backends.pim.commands import ON, START, Command, CommandStream, Op
 from tokenloom.backends.pim.errors import StreamError
-from tokenloom.backends.pim.stream_text import format_stream, parse_stream
+from tokenloom.backends.pim.streams.commands import ON, START, Command, CommandStream, Op
+from tokenloom.backends.pim.streams.text import format_stream, parse_stream
 
 STREAM = CommandStream.of(
     "scores of a head",

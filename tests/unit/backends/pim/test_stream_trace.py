@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from tokenloom.backends.pim.commands import ON, Command, CommandStream, Op
 from tokenloom.backends.pim.errors import StreamError
 from tokenloom.backends.pim.stack import PimStack
-from tokenloom.backends.pim.stream_trace import stream_trace
+from tokenloom.backends.pim.streams.commands import ON, Command, CommandStream, Op
+from tokenloom.backends.pim.streams.trace import stream_trace
 
 COMMANDS = [
     Command(Op.MODE, cycle=0, flags=ON),

@@ -5,12 +5,12 @@ import pytest
 from numpy.typing import NDArray
 
 from tokenloom.backends.device import DeviceError
-from tokenloom.backends.pim.blocks import Blocks
-from tokenloom.backends.pim.kv_shape import BlockId, Format, KvShape, Tier
+from tokenloom.backends.pim.controller.blocks import Blocks
+from tokenloom.backends.pim.controller.kv_shape import BlockId, Format, KvShape, Tier
+from tokenloom.backends.pim.controller.tiers import StackLayers
+from tokenloom.backends.pim.controller.translation import Tile, TranslationTable
 from tokenloom.backends.pim.layout import KvLayout
 from tokenloom.backends.pim.stack import PimStack
-from tokenloom.backends.pim.tiers import StackLayers
-from tokenloom.backends.pim.translation import Tile, TranslationTable
 
 from .heterogeneous import small_hbm4, small_stack
 

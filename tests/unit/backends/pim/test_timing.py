@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from tokenloom.backends.machine import load_machine
-from tokenloom.backends.pim.attacc_stream import attention_stream
-from tokenloom.backends.pim.commands import ON, Command, CommandStream, Op
-from tokenloom.backends.pim.constraints import Compat
 from tokenloom.backends.pim.errors import StreamError
-from tokenloom.backends.pim.rows import with_rows
 from tokenloom.backends.pim.stack import PimStack
-from tokenloom.backends.pim.timing import TimedStream, time_stream
+from tokenloom.backends.pim.streams.attacc_stream import attention_stream
+from tokenloom.backends.pim.streams.commands import ON, Command, CommandStream, Op
+from tokenloom.backends.pim.streams.rows import with_rows
+from tokenloom.backends.pim.timing.constraints import Compat
+from tokenloom.backends.pim.timing.event_model import TimedStream, time_stream
 
 LENGTHS = (64, 128, 256, 512, 1024, 2048, 4096)
 ONE_HEAD = {

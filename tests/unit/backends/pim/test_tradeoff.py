@@ -4,7 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tokenloom.backends.pim.tradeoff import Step, dedicated_time, heterogeneous_time, speedup
+from tokenloom.backends.pim.controller.tradeoff import (
+    Step,
+    dedicated_time,
+    heterogeneous_time,
+    speedup,
+)
 
 SHARES = st.floats(0.05, 0.95)
 BYTES = st.floats(0.01, 100)

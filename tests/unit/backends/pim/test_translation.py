@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from tokenloom.backends.device import DeviceError
-from tokenloom.backends.pim.kv_shape import BlockId, Format, KvShape, Tier
-from tokenloom.backends.pim.tiers import StackLayers
-from tokenloom.backends.pim.translation import Entry, Span, Tile, TranslationTable
+from tokenloom.backends.pim.controller.kv_shape import BlockId, Format, KvShape, Tier
+from tokenloom.backends.pim.controller.tiers import StackLayers
+from tokenloom.backends.pim.controller.translation import Entry, Span, Tile, TranslationTable
 
 from .heterogeneous import small_stack
 

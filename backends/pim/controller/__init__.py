@@ -1,0 +1,1 @@
+"""The base-die controller of a stack with computing and dense layers."""

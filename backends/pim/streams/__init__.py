@@ -1,0 +1,1 @@
+"""Command streams: what they are, their text and traces, what they compute, rows."""

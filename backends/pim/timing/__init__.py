@@ -1,0 +1,1 @@
+"""When commands issue: the event model, its independent checker, closed forms."""

@@ -1,0 +1,1 @@
+"""Whole systems of processors and memory stacks: what a generated token takes."""
