@@ -59,8 +59,8 @@ def append(name: str, shape: PimShape) -> Any:
     """Return the function that appends tokens, to be split by `pim_record`.
 
     It takes (qkv, frame_positions, slots, cos, sin, keys, values, stripe, first_key, first_value,
-    n). `stripe` is the number of pages that stay in a channel, `first_key` and `first_value` are the
-    rows of the banks where the pools begin. Slots below 0 are skipped.
+    n). `stripe` is the number of pages that stay in a channel, `first_key` and `first_value` are
+    the rows of the banks where the pools begin. Slots below 0 are skipped.
     """
     dim, half = shape.head_dim, shape.head_dim // 2
     key_start = shape.num_heads * dim

@@ -23,4 +23,4 @@ def test_no_value_differs_but_of_one_rounding() -> None:
     *same, once = [int(row[3].replace(",", "")) for row in bits.rows]
     assert same == [0, 0, 0, 0]
     assert once > 32768
-    assert max(float(error) for row in attention.rows for error in row[1:]) < 5e-3
+    assert max(float(error) for row in attention.rows for error in row[1:]) < 2**-7
