@@ -7,7 +7,7 @@
 
 Each has a description, which TVM matches with the block that a schedule tensorizes, and an
 implementation with both the command and its arithmetic on 16 or 32 lanes (see `pim_record`). They
-are made for a scope of units and an arithmetic; their meaning is that of `pim/commands.py`.
+are made for a scope of units and an arithmetic; their meaning is that of `pim/streams/commands.py`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ ARITHMETIC = {
     "float32": Arithmetic("float16", "float32"),
     "int8": Arithmetic("int8", "int32"),
 }
-"""As in `pim/stack_state.py`: FP16 rounded after multiply and after add; FP32 or INT32 sums."""
+"""As in `pim/streams/stack_state.py`: FP16 rounded after multiply and add; FP32 or INT32 sums."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """How long a generated token takes on a described system, and what energy, by component.
 
 Processors run projections, MLP and, without stacks that compute, attention; all devices take a part
-of every layer. It sums what `system_layers` and `system_near` find, and knows no formula itself.
+of every layer. It sums what `layers` and `near` find, and knows no formula itself.
 """
 
 from __future__ import annotations

@@ -63,7 +63,9 @@ def _cycles(reference: dict[str, Any], stack: PimStack, quick: bool) -> ResultTa
             table.rows.append((name, str(heads), str(length), str(cycles), *shown))
     table.remarks.append(
         "Bar: 0 for 16 heads at bank level (one a channel), 0.6 % at bank-group and buffer level"
-        " for L >= 512, 6 % for 32 heads. Default: refresh waits for tRP, as a memory needs."
+        " for L >= 512, 6 % for 32 heads, of event and closed, which follow the simulator. Default"
+        " is a memory that works: tRP before a refresh, tRRD and tFAW at buffer level, V of its own"
+        " for each head (see backends/pim/timing/event_model.py)."
     )
     return table
 

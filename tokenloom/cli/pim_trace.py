@@ -109,6 +109,12 @@ def _check(file: Path, stack: PimStack) -> None:
         stream = parse_stream(file.read_text("utf-8"), str(file))
     except UnicodeDecodeError as error:
         raise StreamError(f"{file}: byte {error.start} is not UTF-8; is it a stream?") from None
+    untimed = [command.op.name for command in stream if command.cycle < 0]
+    if untimed:
+        raise StreamError(
+            f"{file}: {_count(len(untimed), 'command')} without a cycle, the first {untimed[0]};"
+            " only a timed stream can be checked, as `pim trace -o` writes it"
+        )
     violations = checker.check(stream, stack)
     if violations:
         lines = [f"{file}: {_count(len(violations), 'violation')}"]

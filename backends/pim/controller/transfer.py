@@ -2,7 +2,8 @@
 
 A DMA moves one block: `src` and `dst` are numbers of ENDS, `size` counts its elements, `size_bytes`
 what is read; channel, row and column are those of its tile, `address` that of its dense columns,
-counted in columns. GATHER and BCAST move `size_bytes` of one channel, or of all for dense blocks.
+counted in columns. GATHER and BCAST move `size_bytes` of a channel, of each where dense blocks lie
+over all.
 
 Time: every channel has its share of the TSV bus, and the busiest channel sets the end. Spread
 evenly that is (bytes read + bytes written) / bus. It knows nothing of values.
@@ -75,7 +76,8 @@ class TransferLog:
             self._count(size_bytes, self.shape.block_bytes("fp16"), entry.format != "fp16")
             written_pj = self.shape.block_bytes("fp16") * self.stack.energy.buffer_pj_per_byte
             self._energy_pj += size_bytes * self._crossing_pj + written_pj
-        for channel, size_bytes in sorted(collected.items()):
+        for channel, total_bytes in sorted(collected.items()):
+            size_bytes = total_bytes if channel != ALL else -(-total_bytes // self.stack.channels)
             self._commands.append(Command(Op.GATHER, self._named(channel), size_bytes=size_bytes))
 
     def broadcast(self, channels: Iterable[int], size_bytes: int) -> None:

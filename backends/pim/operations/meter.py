@@ -136,7 +136,7 @@ def cost_of(stack: PimStack, arrays: TotalsArrays) -> LaunchCost:
         softmax_tokens=attended,
         refreshes=int(counts[:, Op.REF].sum()),
         cycles=whole,
-        stacks=-(-int(busy.sum()) // stack.channels),
+        stacks=len(np.unique(np.flatnonzero(busy) // stack.channels)),
     )
     launch_ns = whole * stack.timing.cycle_ns + stack.launch_ns
     by_op = {op.name: int(sizes[op]) for op in Op if sizes[op]}

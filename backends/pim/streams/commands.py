@@ -1,7 +1,8 @@
 """The command stream of a memory stack that computes: what a kernel tells the base die to do.
 
-A stream is one array of records, a command each, in program order. Commands of different channels
-are independent of each other; a command whose channel is ALL goes to every channel. Addresses are
+A stream is one array of records, a command each, in program order. Channels take their commands
+independently: where one reads from the base die what another left there, time does not follow it. A
+command whose channel is ALL goes to every channel. Addresses are
 (row, column) of the banks, registers and operand entries of the units, and elements of the base
 die's memory. The encoding is our own. It executes nothing and knows no time (`timing` sets
 `cycle`).
@@ -40,7 +41,7 @@ class Op(IntEnum):
     """What a command does. "Units" are those its channel, SID, bank group and bank fields select.
 
     - MODE: units of the channel on (`flags` ON) or off.
-    - ACT, PRE: open and close `row` in the selected banks.
+    - ACT, PRE: open and close `row` in the selected banks, with SID ALL those of dense SIDs too.
     - REF: refresh the selected banks, of which no row is open.
     - RD, WR: one column over the external bus, to and from base die memory at `address`; RD of one
       bank.
@@ -70,7 +71,8 @@ class Op(IntEnum):
       is not in the stream.
     - DMA: `size_bytes` from tier to tier through the base die; its other fields: see `transfer`.
     - GATHER, BCAST: `size_bytes` collected from, or spread to, the channels by the base die.
-    - BARRIER: what follows in the channel starts after what precedes it is done.
+    - BARRIER: columns and moves that follow in the channel start after what precedes it is done;
+      rows may open before.
 
     `(+)=` replaces where flag START is set (0 is added to, so that both roundings stay) and adds
     otherwise.

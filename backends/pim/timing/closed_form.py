@@ -2,8 +2,8 @@
 
 The mapping of attention is that of `attacc_stream`. It steps through rows and refreshes, not
 through commands. One head a channel agrees with the event model to the cycle at bank and bank-group
-level; several agree within 6 %, as does buffer level from a row in every bank on (shorter heads
-within 20 %).
+level where each bank has a unit of its own (3 cycles more on HBM2-PIM); several agree within 6 %,
+as does buffer level from a row in every bank on (shorter heads within 25 %).
 """
 
 from __future__ import annotations

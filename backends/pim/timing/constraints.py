@@ -83,7 +83,7 @@ class Constraints:
         write = timing.cwl_cycles + timing.bl_cycles
         bus = timing.cl_cycles + timing.bl_cycles + WRITE_PREAMBLE - timing.cwl_cycles
         slow = original and stack.level == "buffer"
-        cycle_s = timing.cycle_ns * 1e-9 / stack.stacks
+        cycle_s = timing.cycle_ns * 1e-9 / (stack.stacks * stack.channels)  # of one channel
         return cls(
             unit=stack.mac_interval_cycles,
             column_group=timing.ccd_l_cycles,

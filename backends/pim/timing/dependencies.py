@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from math import ceil
 
 from tokenloom.backends.pim.stack import PimStack
-from tokenloom.backends.pim.streams.commands import LANES, UNIT_OPS, Command, Op
+from tokenloom.backends.pim.streams.commands import LANES, UNIT_OPS, UNITS, Command, Op
 from tokenloom.backends.pim.timing.pair_rules import BASE_DIE, COLUMNS
 
 _MULTIPLY = frozenset({Op.MAC_TREE, Op.MAC_LANES, Op.MAC})
@@ -101,7 +101,11 @@ class _Walk:
         self.computing = True
 
     def _move(self, command: Command) -> Iterator[Violation]:
-        if command.op in (Op.WR_GB, Op.MV_GB):
+        if command.op == Op.MV_GB and command.flags & UNITS:
+            made, wait = self.computed.get(command.dst, (None, 0))
+            yield from self._wait("register", made, command, wait)
+            self.moved[command.dst] = self._later(self.moved.get(command.dst), command)
+        elif command.op in (Op.WR_GB, Op.MV_GB):
             yield from self._wait("operand in use", self.multiplied.get(command.src), command, 1)
             self.filled[command.src] = self._later(self.filled.get(command.src), command)
         elif command.op == Op.MV_SB:

@@ -49,7 +49,7 @@ from tokenloom.backends.pim.streams.commands import (
 from tokenloom.backends.pim.streams.limits import check_fields
 from tokenloom.backends.pim.timing.attention_shape import at_level
 from tokenloom.backends.pim.timing.constraints import Compat, Constraints
-from tokenloom.backends.pim.timing.move_timer import MoveTimer
+from tokenloom.backends.pim.timing.move_timer import MoveTimer, uses_register
 from tokenloom.backends.pim.timing.partition import Partition, Place, Scope
 from tokenloom.backends.pim.timing.row_timer import NEVER, RowTimer
 
@@ -167,6 +167,11 @@ class _ChannelTimer:
 
     def refresh(self, index: int, record: Record) -> None:
         del record
+        if any(self.rows.open):
+            raise StreamError(
+                f"{self.name}: command {int(self.group.order[index])} (REF): a row is open; close"
+                " all banks of the channel with PRE first"
+            )
         self.cycle[index] = self.rows.refresh_now()
 
     def mode(self, index: int, record: Record) -> None:
@@ -191,7 +196,7 @@ class _ChannelTimer:
 
     def move(self, index: int, record: Record) -> None:
         op, earliest = record[0], self.floor
-        if op == Op.MV_SB:
+        if uses_register(record):
             earliest = max(earliest, self.register_ready.get(record[_DST], NEVER))
         elif op in (Op.WR_GB, Op.MV_GB):
             earliest = max(earliest, self.entry_read.get(record[_SRC], NEVER))

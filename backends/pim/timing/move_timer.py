@@ -12,15 +12,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil
 
-from tokenloom.backends.pim.streams.commands import FIELDS, Op
+from tokenloom.backends.pim.streams.commands import FIELDS, UNITS, Op
 from tokenloom.backends.pim.timing.constraints import Constraints
 
 NEVER = -(1 << 40)
-_SRC, _DST, _ADDRESS, _SIZE, _BYTES = (
-    FIELDS.index(name) for name in ("src", "dst", "address", "size", "size_bytes")
+_SRC, _DST, _ADDRESS, _SIZE, _BYTES, _FLAGS = (
+    FIELDS.index(name) for name in ("src", "dst", "address", "size", "size_bytes", "flags")
 )
 _INTO = (Op.WR_GB, Op.MV_GB)
 _ON_PATH = (Op.WR_GB, Op.MV_GB, Op.MV_SB)
+
+
+def uses_register(record: tuple[int, ...]) -> bool:
+    """Return whether a move reads or fills a register, not an operand entry."""
+    fills = record[0] == Op.MV_GB and record[_FLAGS] & UNITS
+    return record[0] == Op.MV_SB or bool(fills)
 
 
 @dataclass(slots=True)
@@ -68,10 +74,10 @@ class MoveTimer:
         self.number += 1
         op = record[0]
         self.pending.append(_Move(self.number, index, op, record, earliest))
-        if op in _INTO:
-            self.waits_entry[record[_SRC]] = self.number
-        elif op == Op.MV_SB:
+        if uses_register(record):
             self.waits_register[record[_DST]] = self.number
+        elif op in _INTO:
+            self.waits_entry[record[_SRC]] = self.number
 
     def entry_ready(self, entry: int) -> int:
         """Return the cycle from which units may read an operand entry."""
@@ -126,11 +132,12 @@ class MoveTimer:
         if move.op in _ON_PATH:
             taken = rules.move
             self.last_of[move.op] = cycle
-            if move.op == Op.MV_SB:
+            if uses_register(record):
                 self.read[record[_DST]] = cycle + 1
-                self.arrived = cycle + taken
             else:
                 self.written[record[_SRC]] = cycle + 1
+            if move.op == Op.MV_SB:
+                self.arrived = cycle + taken
         elif move.op == Op.SFM:
             done = cycle + 1 + ceil(record[_SIZE] * rules.softmax_per_token)
             start = record[_ADDRESS]

@@ -88,19 +88,22 @@ class RowTimer:
                     self.to_reopen[bank] = by
             cycle = self._precharge(tuple(range(len(self.open))))  # it closes all, so waits for all
             self.inserted.append((index, row_record(Op.PRE), cycle))
-        cycle = max(self.refresh_at, self.refreshed, self.floor)
+        self.inserted.append((index, row_record(Op.REF), self._refresh(self.refresh_at)))
+
+    def refresh_now(self) -> int:
+        """Refresh for a REF that the stream itself has, all rows closed; return the cycle."""
+        return self._refresh(self.floor)
+
+    def _refresh(self, earliest: int) -> int:
+        """Refresh from a cycle on; it is the one that was due next, where refreshes are due."""
+        cycle = max(earliest, self.refreshed, self.floor)
         cycle = max(cycle, max(self.precharged) + self.rules.precharge_to_refresh)
         cycle = self._slot(cycle, 1)
-        self.inserted.append((index, row_record(Op.REF), cycle))
         self.refreshed = cycle + self.rules.refresh
         self.refresh_at += self.rules.refresh_every
         self.force_at += self.rules.refresh_every
         self.num_refreshes += 1
-
-    def refresh_now(self) -> int:
-        """Refresh for a REF that the stream itself has; return the cycle."""
-        self.refresh(0)
-        return self.inserted.pop()[2]
+        return cycle
 
     def _precharge(self, banks: tuple[int, ...]) -> int:
         rules, cycle = self.rules, self.floor

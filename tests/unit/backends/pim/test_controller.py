@@ -214,9 +214,9 @@ def test_gather_collects_from_both_kinds_of_layers() -> None:
     assert np.array_equal(keys, wanted[0])
     assert np.array_equal(values, wanted[1])
     sizes = {command.channel: command.size_bytes for command in moved.stream}
-    assert sizes == {ALL: 5 * FP16, 1: INT8, 3: 2 * FP16}
+    assert sizes == {ALL: 5 * FP16 // 4, 1: INT8, 3: 2 * FP16}
     assert moved.stream.counts() == {"GATHER": 3}
-    assert moved.read_bytes == sum(sizes.values())
+    assert moved.read_bytes == sum(sizes.values()) + 3 * sizes[ALL]  # of each of 4 channels
     assert moved.written_bytes == 8 * FP16
     assert moved.coded_elements == SHAPE.block_elements
     share = 2 * controller.stack.dma_bandwidth_bytes_per_s / 4

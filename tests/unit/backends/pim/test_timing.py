@@ -11,8 +11,9 @@ from tokenloom.backends.machine import load_machine
 from tokenloom.backends.pim.errors import StreamError
 from tokenloom.backends.pim.stack import PimStack
 from tokenloom.backends.pim.streams.attacc_stream import attention_stream
-from tokenloom.backends.pim.streams.commands import ON, Command, CommandStream, Op
+from tokenloom.backends.pim.streams.commands import ON, UNITS, Command, CommandStream, Op
 from tokenloom.backends.pim.streams.rows import with_rows
+from tokenloom.backends.pim.timing.checker import check
 from tokenloom.backends.pim.timing.constraints import Compat
 from tokenloom.backends.pim.timing.event_model import TimedStream, time_stream
 
@@ -196,3 +197,35 @@ def test_timing_keeps_the_commands_and_their_order() -> None:
     kept = found[~np.isin(found["op"], [Op.ACT, Op.PRE, Op.REF])].copy()
     kept["cycle"] = -1
     assert np.array_equal(kept, stream.records)
+
+
+def test_a_register_that_a_move_fills_is_waited_for() -> None:
+    stack = stack_of()
+    commands = [
+        Command(Op.MODE, 0, flags=ON),
+        Command(Op.WR_GB, 0, bank=0, src=0),
+        Command(Op.MV_GB, 0, sid=0, bank_group=0, dst=2, flags=UNITS),
+        Command(Op.ADD, 0, dst=2),
+    ]
+    stream = with_rows(CommandStream.of("carry", "", commands), stack)
+    found = time_stream(stream, stack).stream
+    cycles = {Op(command.op): command.cycle for command in found}
+    assert cycles[Op.ADD] > cycles[Op.MV_GB]
+    assert check(found, stack) == []
+    early = found.records.copy()
+    early["cycle"][early["op"] == Op.MV_GB] = cycles[Op.ADD] + 10
+    wrong = check(CommandStream("carry", "", early), stack)
+    assert any(violation.constraint == "register in use" for violation in wrong)
+
+
+def test_a_refresh_of_the_stream_is_done_at_once_and_wants_rows_closed() -> None:
+    stack = stack_of()
+    row = {"pseudo_channel": 0, "sid": 0, "bank_group": 0, "bank": 0}
+    opened = Command(Op.ACT, 0, **row)
+    closed = [opened, Command(Op.PRE, 0), Command(Op.REF, 0), opened]
+    found = time_stream(CommandStream.of("refresh", "", closed), stack, refresh=False).stream
+    _, close, refresh, again = (command.cycle for command in found)
+    assert refresh == close + stack.timing.rp_cycles
+    assert again == refresh + stack.timing.rfc_cycles
+    with pytest.raises(StreamError, match=r"REF.*a row is open; close all banks"):
+        time_stream(CommandStream.of("refresh", "", [opened, Command(Op.REF, 0)]), stack)
