@@ -34,6 +34,7 @@ from tokenloom.backends.pim.timing.attention_shape import (
     at_level,
     attention_shape,
     banks_of_a_mac,
+    dealt,
     move_bytes,
     shared_queries,
 )
@@ -62,11 +63,11 @@ def attention_stream(
     """
     name = f"attention-{heads}x{length}x{head_dim}"
     queries = shared_queries(stack, head_dim, element_bytes, heads_per_kv)
-    kv_heads, channels = -(-heads // queries), stack.channels
     shape = attention_shape(stack, length, head_dim, element_bytes, queries)
-    rounds, left = divmod(kv_heads, channels)
+    most, full = dealt(stack, heads, heads_per_kv, queries)
+    fewer, channels = most - heads_per_kv // queries, stack.channels
     parts: list[Records] = []
-    for count, first, stop in ((rounds + 1, 0, left), (rounds, left, channels)):
+    for count, first, stop in ((most, 0, full), (fewer, full, channels)):
         if count and stop > first and length:
             one = np.concatenate(list(_Channel(stack, shape, length, compat).heads(count)))
             if stop - first == stack.stacks * channels:

@@ -124,6 +124,17 @@ def shared_queries(stack: PimStack, head_dim: int, element_bytes: int, heads_per
     return max(fitting, default=1)
 
 
+def dealt(stack: PimStack, heads: int, heads_per_kv: int, queries: int) -> tuple[int, int]:
+    """Return how many sets of `queries` pass through the fullest channels, and how many are those.
+
+    KV heads go to the channels in turn; all sets of one pass where its K and V lie. The other
+    channels have the sets of one KV head less.
+    """
+    kv_heads, passes = -(-heads // heads_per_kv), heads_per_kv // queries
+    rounds, left = divmod(kv_heads, stack.channels)
+    return (rounds + bool(left)) * passes, left or stack.channels
+
+
 def groups_of_banks(stack: PimStack) -> int:
     """Return how many moves bring out the registers of all units of a channel, bank by bank."""
     return stack.banks * stack.pim_sids
@@ -178,12 +189,13 @@ def attention_counts(
         return AttentionCounts({}, 0, 0, 0, 0, 0)
     queries = shared_queries(stack, head_dim, element_bytes, heads_per_kv)
     shape = attention_shape(stack, length, head_dim, element_bytes, queries)
-    streams = -(-heads // queries)
+    most, full = dealt(stack, heads, heads_per_kv, queries)
+    fewer = most - heads_per_kv // queries
+    streams = full * most + (stack.channels - full) * fewer
     commands = {name: count * streams for name, count in shape.moves.items()}
     commands["MAC_TREE"] = commands["MAC_LANES"] = shape.phase_macs * streams
-    rounds, left = divmod(streams, stack.channels)
-    commands["MODE"] = 2 * min(streams, stack.channels)
-    commands["BARRIER"] = left * _barriers(rounds + 1) + (stack.channels - left) * _barriers(rounds)
+    commands["MODE"] = 2 * (stack.channels if fewer else full)
+    commands["BARRIER"] = full * _barriers(most) + (stack.channels - full) * _barriers(fewer)
     query_bytes = commands["WR_GB"] * stack.column_bytes
     moves = commands["MV_GB"] + commands["MV_SB"]
     return AttentionCounts(

@@ -15,6 +15,7 @@ from tokenloom.backends.pim.stack import PimStack
 from tokenloom.backends.pim.timing.attention_shape import (
     AttentionShape,
     attention_shape,
+    dealt,
     shared_queries,
 )
 from tokenloom.backends.pim.timing.constraints import Compat, Constraints
@@ -45,7 +46,7 @@ def attention_cycles(
         return 0
     queries = shared_queries(stack, head_dim, element_bytes, heads_per_kv)
     shape = attention_shape(stack, length, head_dim, element_bytes, queries)
-    rounds = ceil(ceil(heads / queries) / stack.channels)
+    rounds, _ = dealt(stack, heads, heads_per_kv, queries)
     if compat is None and rounds <= _MANY:
         return _Channel(stack, shape, length, None, refresh).cycles(rounds)
     few = rounds if rounds <= _MANY else _MANY // 2 + rounds % (_MANY // 2)
