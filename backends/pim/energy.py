@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from tokenloom.backends.pim.paths import array_pj_per_byte, units_pj_per_byte
 from tokenloom.backends.pim.stack import PimStack
 from tokenloom.backends.pim.streams.commands import ALL, UNIT_OPS, CommandStream, Op
-from tokenloom.backends.pim.timing.attention_shape import attention_counts, shared_queries
+from tokenloom.backends.pim.timing.attention_shape import attention_counts, dealt, shared_queries
 from tokenloom.backends.pim.timing.closed_form import attention_cycles
 from tokenloom.backends.pim.timing.event_model import TimedStream
 
@@ -91,15 +91,18 @@ def attention_energy(
     shape = (stack, heads, length, head_dim, element_bytes)
     counts = attention_counts(*shape, heads_per_kv)
     cycles = attention_cycles(*shape, heads_per_kv=heads_per_kv)
-    meter = _Meter(stack)
-    meter.rows(counts.opened_banks)
-    meter.units(counts.unit_bytes)
-    meter.macs(counts.unit_bytes, element_bytes)
-    meter.moves(counts.moved_bytes, counts.query_bytes)
-    meter.softmax(counts.tokens)
-    meter.refreshes(_refreshes(*shape, heads_per_kv), 0)
-    meter.standing(cycles, 1 if cycles else 0)
-    return EnergyReport(meter.pj_to_j())
+    sums = CommandSums(
+        opened_banks=counts.opened_banks,
+        unit_bytes=counts.unit_bytes,
+        moved_bytes=counts.moved_bytes,
+        query_bytes=counts.query_bytes,
+        bus_bytes=0,
+        softmax_tokens=counts.tokens,
+        refreshes=_refreshes(*shape, heads_per_kv),
+        cycles=cycles,
+        stacks=1 if cycles else 0,
+    )
+    return energy_of(stack, sums, element_bytes)
 
 
 @dataclass(frozen=True)
@@ -140,9 +143,10 @@ def _refreshes(
 ) -> int:
     """Return the refreshes of all channels: some have a head more than others."""
     queries = shared_queries(stack, head_dim, element_bytes, heads_per_kv)
-    rounds, left = divmod(-(-heads // queries), stack.channels)
+    most, full = dealt(stack, heads, heads_per_kv, queries)
+    fewer = most - heads_per_kv // queries
     total = 0
-    for count, channels in ((rounds + 1, left), (rounds, stack.channels - left)):
+    for count, channels in ((most, full), (fewer, stack.channels - full)):
         all_heads = count * queries * stack.channels if channels else 0
         cycles = attention_cycles(
             stack, all_heads, length, head_dim, element_bytes, heads_per_kv=heads_per_kv
